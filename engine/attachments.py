@@ -1,0 +1,139 @@
+"""How a session gets its bot: rings made by the worker, offered to a bot, attached by it.
+
+The mechanism; which bot is asked, how often and for how long is decided in `engine.sessions`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ipc import segment
+from ipc.errors import BotError, BotGone, WorkerDied
+from ipc.messages import (
+    DropRing,
+    Hello,
+    OfferSession,
+    OpenRing,
+    RingAttached,
+    RingOpened,
+    SessionClosed,
+)
+
+if TYPE_CHECKING:
+    from engine.bots import BotHandle, Bots
+    from engine.config import Settings
+    from engine.sessions import Session
+    from engine.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+
+class Attachments:
+    """Attaches bots to sessions."""
+
+    def __init__(
+        self, settings: Settings, engine_id: str, supervisor: Supervisor, bots: Bots
+    ) -> None:
+        self._settings = settings
+        self._engine_id = engine_id
+        self._supervisor = supervisor
+        self._bots = bots
+
+    def assign(self, session: Session, bot: BotHandle) -> None:
+        """Keep a place at this bot for the session."""
+        session.bot = bot
+        bot.sessions.add(session.id)
+
+    def release(self, session: Session) -> None:
+        """Give the session's place at its bot back."""
+        bot, session.bot = session.bot, None
+        session.attached = False
+        if bot is not None:
+            self._bots.released(bot, session.id)
+
+    async def attach(self, session: Session, bot: BotHandle, rings: RingOpened | None) -> bool:
+        """Offer the session to this bot; False, and nothing left of it, when it does not come."""
+        try:
+            await self._offer_to(session, bot, rings or await self.open_rings(session, bot))
+        except BotError as error:
+            log.warning("bot_did_not_attach", session=session.id, reason=error.message)
+            # A bot that was only slow must not serve a session that others have.
+            self._bots.notify(bot, SessionClosed(session=session.id, reason="not_attached"))
+            self._supervisor.notify(
+                session.worker, DropRing(session=session.id, epoch=session.epoch)
+            )
+            self.unlink(session)
+            self.release(session)
+            return False
+        return True
+
+    async def open_rings(self, session: Session, bot: BotHandle) -> RingOpened:
+        """Have the worker make rings of the shape that the bot wants, in a new epoch."""
+        hello = bot.hello
+        session.epoch += 1
+        session.segment = segment.new_name(self._engine_id) if hello.media == "shm" else ""
+        opened = await self._supervisor.request(
+            session.worker,
+            OpenRing(
+                session=session.id,
+                epoch=session.epoch,
+                media=hello.media,
+                segment=session.segment,
+                bell=hello.bell,
+                **_shape(hello),
+            ),
+        )
+        if not isinstance(opened, RingOpened):
+            raise WorkerDied("the worker's reply carries no rings")
+        return opened
+
+    async def _offer_to(self, session: Session, bot: BotHandle, opened: RingOpened) -> None:
+        hello = bot.hello
+        await self._bots.offer(
+            bot,
+            OfferSession(
+                session=session.id,
+                epoch=session.epoch,
+                key=bytes.fromhex(session.id[-32:]),
+                media=hello.media,
+                segment=session.segment,
+                endpoint=opened.endpoint,
+                stream=opened.stream,
+                token=opened.token,
+                mic_base=opened.mic_base,
+                speaker_base=opened.speaker_base,
+                speaker_written=opened.speaker_written,
+                mic_ms=self._settings.mic_ms,
+                speaker_ms=self._settings.speaker_ms,
+                resumed=session.was_attached,
+                request_data=session.request_data,
+                **_shape(hello),
+            ),
+        )
+        if bot.gone:
+            raise BotGone(f"bot {bot.name} went away after it had attached")
+        await self._supervisor.request(
+            session.worker, RingAttached(session=session.id, epoch=session.epoch)
+        )
+        if bot.gone:
+            raise BotGone(f"bot {bot.name} went away after it had attached")
+        self.unlink(session)
+        session.attached = session.was_attached = True
+        log.info("bot_attached", session=session.id, bot=bot.name, epoch=session.epoch)
+
+    def unlink(self, session: Session) -> None:
+        """Make sure that no name is left, whatever became of the worker that made it."""
+        if session.segment:
+            segment.unlink_name(session.segment)
+            session.segment = ""
+
+
+def _shape(hello: Hello) -> dict[str, int]:
+    return {
+        "mic_hz": hello.mic_hz,
+        "speaker_hz": hello.speaker_hz,
+        "mic_channels": hello.mic_channels,
+        "speaker_channels": hello.speaker_channels,
+    }

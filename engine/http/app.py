@@ -1,0 +1,182 @@
+"""The FastAPI application: routes, error bodies, limits, and the one gate before them.
+
+Every request passes `Gate` first, whatever route it is for: that is the place where
+authorization is decided. Errors leave as `{"code", "detail"}`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import engine
+from engine.bots import Bots
+from engine.http import health, offer
+from engine.sessions import Sessions
+from engine.supervisor import Supervisor
+from ipc.errors import (
+    AuthError,
+    BackbeatError,
+    BotError,
+    ConfigError,
+    LimitError,
+    NegotiationError,
+    ProtocolError,
+    RateLimited,
+    SessionNotFound,
+    StateError,
+    WorkerError,
+)
+
+MAX_BODY_BYTES = 256 * 1024
+WEB = Path(__file__).resolve().parent.parent / "web"
+# What may be fetched is what lies there: no path is built from a request.
+WEB_FILES = {path.name: path for path in WEB.glob("*.*") if path.name != "index.html"}
+LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+CONTENT_SECURITY_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+# The first class that fits decides; from the special to the general.
+STATUSES: tuple[tuple[type[BackbeatError], int], ...] = (
+    (AuthError, 401),
+    (RateLimited, 429),
+    (LimitError, 503),
+    (SessionNotFound, 404),
+    (StateError, 409),
+    (ConfigError, 400),
+    (ProtocolError, 400),
+    (NegotiationError, 400),
+    (BotError, 503),
+    (WorkerError, 503),
+)
+
+
+def build(
+    sessions: Sessions,
+    supervisor: Supervisor,
+    bots: Bots,
+    *,
+    allowed_hosts: list[str],
+    allowed_origins: list[str],
+    loopback: bool,
+) -> FastAPI:
+    """The application over an engine's sessions and workers.
+
+    `allowed_hosts` are the names that a request may be for, `allowed_origins` the sites whose
+    pages may call; empty allows every one, but on `loopback` only pages from this machine.
+    """
+    app = FastAPI(title="Backbeat", version=engine.__version__, redoc_url=None)
+    app.include_router(offer.router(sessions))
+    app.include_router(health.router(sessions, supervisor, bots))
+    _serve_playground(app)
+    app.add_exception_handler(BackbeatError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    # What is added last is met first: a request passes the gate, then CORS, then its route.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=allowed_origins or ([] if loopback else ["*"]),
+        allow_origin_regex=LOOPBACK_ORIGIN if loopback else None,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Server-Timing"],
+    )
+    app.add_middleware(Gate, allowed_hosts=frozenset(allowed_hosts))
+    return app
+
+
+class Gate:
+    """What every request passes: authorization, and the limit of its body."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
+        self._app = app
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request in, or answer it."""
+        if scope["type"] == "websocket":  # none is served; a new route must pass here first
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            authorize(scope, self._allowed_hosts)
+        except AuthError as error:
+            await _body(403, error.code, error.message)(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413, f"a body is at most {MAX_BODY_BYTES // 1024} KiB")
+            return message
+
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
+            detail = f"a body is at most {MAX_BODY_BYTES // 1024} KiB"
+            await _body(413, "body_too_large", detail)(scope, receive, send)
+            return
+        await self._app(scope, limited, send)
+
+
+def authorize(scope: Scope, allowed_hosts: frozenset[str]) -> None:
+    """Decide whether a request may reach its route. Raises AuthError.
+
+    Nobody needs credentials yet. What is refused is a page of another site whose name was made
+    to point to this machine (DNS rebinding): an engine on loopback serves loopback names only.
+    """
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    if allowed_hosts and name not in allowed_hosts:
+        raise AuthError(
+            f"this engine does not serve the host {name!r}; allow it with --allowed-host",
+            code="host_not_allowed",
+        )
+
+
+def status_of(error: BackbeatError) -> int:
+    """The HTTP status that stands for an error."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def _serve_playground(app: FastAPI) -> None:
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers=headers)
+
+    @app.get("/web/{name}", include_in_schema=False)
+    async def asset(name: str) -> FileResponse:
+        if name not in WEB_FILES:
+            raise HTTPException(404, "no such file")
+        return FileResponse(WEB_FILES[name], headers=headers)
+
+
+def _body(status: int, code: str, detail: object) -> JSONResponse:
+    return JSONResponse({"code": code, "detail": detail}, status_code=status)
+
+
+async def _failed(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BackbeatError)  # noqa: S101 - registered for this class
+    return _body(status_of(error), error.code, error.message)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    problems = [
+        {"loc": [str(part) for part in problem["loc"]], "msg": problem["msg"]}
+        for problem in error.errors()
+    ]
+    return _body(422, "invalid_request", problems)
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    return _body(error.status_code, codes.get(error.status_code, "http"), error.detail)

@@ -1,0 +1,57 @@
+"""Is the process alive, and would a call be taken?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from engine.bots import Bots
+from engine.sessions import Sessions
+from engine.supervisor import Supervisor
+
+
+def router(sessions: Sessions, supervisor: Supervisor, bots: Bots) -> APIRouter:
+    """The health routes."""
+    routes = APIRouter(prefix="/health", tags=["health"])
+
+    @routes.get("/live")
+    async def live() -> dict[str, str]:
+        """The engine's loop turns."""
+        return {"status": "live"}
+
+    @routes.get("/ready")
+    async def ready(response: Response) -> dict[str, Any]:
+        """A call that came now would be taken; 503 with the reasons when it would not."""
+        reasons = sessions.not_ready()
+        if reasons:
+            response.status_code = 503
+        return {
+            "status": "not ready" if reasons else "ready",
+            "reasons": reasons,
+            "sessions": len(sessions.all),
+            "bots": [
+                {
+                    "name": bot.name,
+                    "id": bot.id,
+                    "sessions": len(bot.sessions),
+                    "capacity": bot.hello.capacity,
+                    "late": bot.late,
+                }
+                for bot in bots.all
+            ],
+            "refused": bots.refused,
+            "workers": [
+                {
+                    "name": worker.name,
+                    "state": worker.state.value,
+                    "pid": worker.child.pid if worker.child else None,
+                    "sessions": len(worker.sessions),
+                    "load": worker.beat.load if worker.beat else None,
+                    "late_ms": worker.beat.late_ms if worker.beat else None,
+                }
+                for worker in supervisor.workers
+            ],
+        }
+
+    return routes

@@ -1,0 +1,100 @@
+"""Signaling for WebRTC callers: `POST` and `PATCH /api/offer`.
+
+The shape that Pipecat's JavaScript client and development runner use, with camel case also
+accepted and null media ids allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import AliasChoices, BaseModel, Field
+
+from engine.sessions import Sessions
+from ipc import messages
+from ipc.clock import NS_PER_MS
+
+
+class OfferRequest(BaseModel):
+    """A caller's SDP offer."""
+
+    sdp: str
+    type: Literal["offer"]
+    pc_id: str | None = None
+    restart_pc: bool | None = None
+    request_data: Any = Field(
+        None, validation_alias=AliasChoices("request_data", "requestData"), title="Request data"
+    )
+
+
+class OfferAnswer(BaseModel):
+    """The engine's SDP answer and the id to name the connection by."""
+
+    sdp: str
+    type: Literal["answer"] = "answer"
+    pc_id: str
+
+
+class IceCandidate(BaseModel):
+    """One candidate; an empty string ends them."""
+
+    candidate: str = Field(max_length=2048)
+    sdp_mid: str | None = Field(None, validation_alias=AliasChoices("sdp_mid", "sdpMid"))
+    sdp_mline_index: int | None = Field(
+        None, validation_alias=AliasChoices("sdp_mline_index", "sdpMLineIndex")
+    )
+
+
+class CandidatesRequest(BaseModel):
+    """Candidates that a caller found after its offer."""
+
+    pc_id: str
+    candidates: list[IceCandidate] = Field(max_length=256)
+
+
+class Success(BaseModel):
+    """The candidates were taken."""
+
+    status: Literal["success"] = "success"
+
+
+def router(sessions: Sessions) -> APIRouter:
+    """The signaling routes over an engine's sessions."""
+    routes = APIRouter(tags=["signaling"])
+
+    @routes.post("/api/offer")
+    async def offer(request: OfferRequest, response: Response) -> OfferAnswer:
+        """Begin a call, or renegotiate the one that `pc_id` names.
+
+        The header `Server-Timing` tells how long the engine took.
+        """
+        began_ns = time.monotonic_ns()
+        sdp, pc_id = await sessions.offer(
+            request.sdp,
+            pc_id=request.pc_id,
+            restart=bool(request.restart_pc),
+            request_data=request.request_data,
+        )
+        took_ms = (time.monotonic_ns() - began_ns) / NS_PER_MS
+        response.headers["Server-Timing"] = f"answer;dur={took_ms:.2f}"
+        return OfferAnswer(sdp=sdp, pc_id=pc_id)
+
+    @routes.patch("/api/offer")
+    async def candidates(request: CandidatesRequest) -> Success:
+        """Add trickled candidates to a call."""
+        await sessions.add_candidates(
+            request.pc_id,
+            [
+                messages.Candidate(
+                    candidate=given.candidate,
+                    sdp_mid=given.sdp_mid,
+                    sdp_mline_index=given.sdp_mline_index,
+                )
+                for given in request.candidates
+            ],
+        )
+        return Success()
+
+    return routes

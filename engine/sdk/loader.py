@@ -1,0 +1,65 @@
+"""Find a bot by name: `MODULE:NAME` or `FILE[:NAME]`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.sdk.bot import Bot, loading
+from ipc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DEFAULT_NAME = "bot"
+
+
+def load(spec: str) -> Bot:
+    """The bot that `spec` names. Raises ConfigError that says what is wrong with it."""
+    target, _, name = spec.partition(":")
+    token = loading.set(True)
+    try:
+        module = _load_file(Path(target)) if _is_file(target) else _load_module(target)
+    finally:
+        loading.reset(token)
+    bots = {key: value for key, value in vars(module).items() if isinstance(value, Bot)}
+    if not name and len(bots) == 1:
+        return next(iter(bots.values()))
+    found = bots.get(name or DEFAULT_NAME)
+    if found is None:
+        known = ", ".join(bots) or "none"
+        raise ConfigError(
+            f"{target} has no engine.sdk.Bot in a variable {name or DEFAULT_NAME!r}; "
+            f"those it has: {known}"
+        )
+    return found
+
+
+def _is_file(target: str) -> bool:
+    return target.endswith(".py") or "/" in target
+
+
+def _load_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or found is None or found.loader is None:
+        raise ConfigError(f"there is no Python file {path}")
+    # A bot's own helpers lie beside it, and its module can be imported by its name.
+    sys.path.insert(0, str(path.parent))
+    module = importlib.util.module_from_spec(found)
+    sys.modules.setdefault(path.stem, module)
+    found.loader.exec_module(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and name.startswith(error.name):
+            raise ConfigError(f"there is no module {name!r} here") from None
+        raise

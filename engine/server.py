@@ -1,0 +1,194 @@
+"""The engine: every part of the control process, put together and taken apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+import zmq
+
+from engine.bot_processes import BotProcesses
+from engine.bots import BotHandle, Bots
+from engine.http import app
+from engine.sessions import Sessions
+from engine.supervisor import Supervisor, WorkerHandle
+from ipc.clock import Clock, MonotonicClock
+from ipc.errors import ConfigError
+from ipc.runtime_dir import RuntimeDir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.config import Settings
+    from ipc.messages import Message
+    from ipc.sockets import Context
+
+log = structlog.get_logger(__name__)
+
+ECHO = "engine.examples.echo:bot"
+HTTP_GRACE_S = 2
+
+
+class Engine:
+    """The control process' parts. `start`, then `close`."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.address = ""
+        self.ended = asyncio.Event()  # set when HTTP has ended, or nothing can come of this
+        self.failure: ConfigError | None = None
+        self._clock = clock or MonotonicClock()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Bind, start the workers, let bots and callers in. Raises ConfigError, NoWorker."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        settings, stack = self.settings, self._stack
+        _check_addresses(settings.ice_address)
+        listener = _listen(settings.host, settings.port)
+        stack.callback(listener.close)
+        runtime = RuntimeDir(settings.runtime_dir)
+        stack.callback(runtime.close)
+        self.runtime = runtime
+        context: Context = zmq.Context()
+        stack.callback(context.destroy, 0)
+        self.bots = Bots(
+            settings,
+            runtime,
+            context,
+            self._clock,
+            on_request=lambda bot, message: self.sessions.bot_request(bot, message),
+            on_message=lambda bot, message: self.sessions.bot_message(bot, message),
+            on_gone=self._bot_gone,
+        )
+        self.supervisor = Supervisor(
+            settings,
+            runtime,
+            context,
+            self._clock,
+            on_message=self._worker_said,
+            on_gone=self._worker_gone,
+        )
+        self.sessions = Sessions(settings, runtime.engine_id, self.supervisor, self.bots)
+        stack.push_async_callback(self.bots.close)
+        stack.push_async_callback(self.supervisor.close)
+        self.bots.start()
+        runtime.publish()
+        self.processes = self._bot_processes()
+        stack.push_async_callback(self.processes.close)
+        self.processes.start()
+        await self.supervisor.start()
+        stack.push_async_callback(self.sessions.close_all, "engine_stopped")
+        await self._serve_http(listener)
+
+    async def close(self) -> None:
+        """End everything in the reverse order. Safe to call twice."""
+        await self._stack.aclose()
+
+    def _bot_processes(self) -> BotProcesses:
+        settings = self.settings
+        token = settings.bot_token.get_secret_value() if settings.bot_token else ""
+        return BotProcesses(
+            settings.bot or ECHO,
+            settings.bots,
+            self.runtime.endpoint("bots"),
+            token=token,
+            log_level=settings.log_level,
+            on_unfit=self._bot_unfit,
+        )
+
+    async def _serve_http(self, listener: socket.socket) -> None:
+        settings = self.settings
+        config = uvicorn.Config(
+            app.build(
+                self.sessions,
+                self.supervisor,
+                self.bots,
+                allowed_hosts=settings.allowed_hosts,
+                allowed_origins=settings.allowed_origin,
+                loopback=settings.on_loopback,
+            ),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=HTTP_GRACE_S,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        serving.add_done_callback(lambda _: self.ended.set())
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+        async def stop() -> None:
+            server.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+
+        self._stack.push_async_callback(stop)
+
+    def _bot_unfit(self) -> None:
+        self.failure = ConfigError(
+            f"the bot {self.settings.bot!r} cannot be started; its own error stands above",
+            code="bot",
+        )
+        self.ended.set()
+
+    def _worker_said(self, worker: WorkerHandle, message: Message) -> None:
+        self.sessions.worker_message(worker, message)
+
+    def _worker_gone(self, worker: WorkerHandle) -> None:
+        self.sessions.worker_gone(worker)
+
+    def _bot_gone(self, bot: BotHandle, reason: str) -> None:
+        self.sessions.bot_gone(bot, reason)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process' signals are the engine's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _check_addresses(addresses: list[str]) -> None:
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError as error:
+                raise ConfigError(
+                    f"--ice-address {address} is not an address of this machine: {error.strerror}",
+                    code="ice_address",
+                ) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # Bound here, because uvicorn would end the process when the port is busy.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"HTTP cannot bind {host}:{port}: {error.strerror}; choose another with "
+            f"{'--host' if isinstance(error, socket.gaierror) else '--port or --host'}",
+            code="http_port",
+        ) from error
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,453 @@
+"""Sessions: one conversation each, from the caller's first offer to `closed(reason)`.
+
+A session outlives the worker, leg or bot that serves it. Its states and the allowed
+transitions are the table below; whatever happens goes through `_move`, and `close` may be
+called by anyone at any time: it reports `closed` exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from engine.attachments import Attachments
+from engine.supervisor import Supervisor, WorkerHandle, WorkerState
+from ipc.errors import (
+    BackbeatError,
+    MalformedMessage,
+    NoBot,
+    Overloaded,
+    SessionNotFound,
+    StateError,
+    UnknownMessage,
+    WorkerDied,
+)
+from ipc.messages import (
+    Answer,
+    AppMessage,
+    Candidate,
+    Candidates,
+    CloseSession,
+    Connected,
+    Disconnected,
+    LegState,
+    Message,
+    Offer,
+    Ok,
+    RingOpened,
+    SendMessage,
+    SessionClosed,
+    TrackStatus,
+    check_data,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from engine.bots import BotHandle, Bots
+    from engine.config import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_KEPT = 256
+RETRY_S = 0.2
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    LIVE = "live"
+    INTERRUPTED = "interrupted"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.CONNECTING, State.CLOSING}),
+    State.CONNECTING: frozenset({State.LIVE, State.CLOSING}),
+    State.LIVE: frozenset({State.INTERRUPTED, State.CLOSING}),
+    State.INTERRUPTED: frozenset({State.LIVE, State.CLOSING}),
+    State.CLOSING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+@dataclass(eq=False)
+class Session:
+    """One conversation. Only `Sessions` changes it."""
+
+    id: str
+    pc_id: str
+    bot_name: str
+    worker: WorkerHandle
+    request_data: Any
+    state: State = State.NEW
+    bot: BotHandle | None = None
+    attached: bool = False
+    was_attached: bool = False
+    leaving: str = ""
+    epoch: int = 0
+    segment: str = ""
+    leg: str = ""
+    was_connected: bool = False
+    reason: str = ""
+    kept: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
+    kept_lost: int = 0
+    tracks: dict[int, TrackStatus] = field(default_factory=dict)
+    deadline: asyncio.TimerHandle | None = None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The session for people and statistics."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "worker": self.worker.name,
+            "bot": self.bot.name if self.bot else None,
+            "epoch": self.epoch,
+            "leg": self.leg,
+            "reason": self.reason,
+        }
+
+
+class Sessions:
+    """Every session of this engine, and all decisions about them."""
+
+    def __init__(
+        self, settings: Settings, engine_id: str, supervisor: Supervisor, bots: Bots
+    ) -> None:
+        self._settings = settings
+        self._engine_id = engine_id
+        self._supervisor = supervisor
+        self._bots = bots
+        self._attachments = Attachments(settings, engine_id, supervisor, bots)
+        self._sessions: dict[str, Session] = {}
+        self._by_pc: dict[str, Session] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.stopping = False
+
+    @property
+    def all(self) -> list[Session]:
+        """The sessions that are not closed."""
+        return list(self._sessions.values())
+
+    def not_ready(self) -> list[str]:
+        """Why a call that came now would be refused; empty when it would be taken."""
+        reasons = ["the engine is shutting down"] if self.stopping else []
+        for probe in (lambda: self._bots.choose(None), self._supervisor.place):
+            try:
+                probe()
+            except BackbeatError as error:
+                reasons.append(error.message)
+        if len(self._sessions) >= self._settings.max_sessions:
+            reasons.append("the engine holds all the sessions it may")
+        return reasons
+
+    # -- the caller's signaling -----------------------------------------------------------
+
+    async def offer(
+        self, sdp: str, *, pc_id: str | None, restart: bool, request_data: Any
+    ) -> tuple[str, str]:
+        """Answer a caller's offer: the SDP answer and the id of its peer connection.
+
+        A known `pc_id` renegotiates (on a new connection with `restart`), any other begins a
+        session. Raises NegotiationError, NoBot, NoWorker, Overloaded.
+        """
+        known = self._by_pc.get(pc_id) if pc_id else None
+        if known is not None and known.state not in (State.CLOSING, State.CLOSED):
+            answer = await self._ask(known, Offer(session=known.id, sdp=sdp, restart=restart))
+            return answer, known.pc_id
+        session = self._create(request_data)
+        assert session.bot is not None  # noqa: S101 - _create has chosen one
+        try:
+            # The rings are made while the worker answers (it must hear of the session first),
+            # so that a full /dev/shm is this caller's 503. The bot's own accept is not
+            # awaited: it may be busy.
+            async with asyncio.TaskGroup() as both:
+                answering = both.create_task(self._ask(session, Offer(session=session.id, sdp=sdp)))
+                opening = both.create_task(self._attachments.open_rings(session, session.bot))
+        except BaseException as error:
+            cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
+            reason = cause.code if isinstance(cause, BackbeatError) else "offer_failed"
+            self.close(session, reason)
+            raise cause from None
+        answer, opened = answering.result(), opening.result()
+        self._move(session, State.CONNECTING)
+        self._set_deadline(session, self._settings.connect_s, "ice_failed")
+        self._keep(session, self._attach(session, opened))
+        return answer, session.pc_id
+
+    async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
+        """Trickled candidates of a caller. Raises SessionNotFound, SdpRejected."""
+        session = self._by_pc.get(pc_id)
+        if session is None:
+            raise SessionNotFound("Peer connection not found")
+        await self._supervisor.request(
+            session.worker, Candidates(session=session.id, candidates=candidates)
+        )
+
+    def _create(self, request_data: Any) -> Session:
+        if self.stopping:
+            raise Overloaded("the engine is shutting down", code="stopping")
+        if len(self._sessions) >= self._settings.max_sessions:
+            raise Overloaded(f"the engine holds its {self._settings.max_sessions} sessions")
+        wanted = request_data.get("bot") if isinstance(request_data, dict) else None
+        if wanted is not None and not isinstance(wanted, str):
+            raise MalformedMessage("request_data.bot is the name of a bot, a string")
+        check_data(request_data)
+        bot = self._bots.choose(wanted)
+        worker = self._supervisor.place()
+        session = Session(
+            id=f"s_{self._engine_id}{secrets.token_hex(16)}",
+            pc_id=f"pc_{self._engine_id}{secrets.token_hex(16)}",
+            bot_name=bot.name,
+            worker=worker,
+            request_data=request_data,
+        )
+        self._attachments.assign(session, bot)
+        worker.sessions.add(session.id)
+        self._sessions[session.id] = session
+        self._by_pc[session.pc_id] = session
+        return session
+
+    async def _ask(self, session: Session, offer: Offer) -> str:
+        answer = await self._supervisor.request(session.worker, offer)
+        if not isinstance(answer, Answer):
+            raise WorkerDied("the worker's reply carries no answer")
+        return answer.sdp
+
+    # -- the bot's side -------------------------------------------------------------------
+
+    def bot_gone(self, bot: BotHandle, reason: str) -> None:
+        """A bot process ended: hold its calls for the next one of that name, unless it said so."""
+        for session_id in list(bot.sessions):
+            session = self._sessions.get(session_id)
+            # A session that is being offered to it hears of it by the failing offer.
+            if session is not None and session.attached and reason == "bot_left":
+                self.close(session, reason)
+            elif session is not None and session.attached:
+                self._interrupt(session)
+                session.attached = False
+                session.bot = None
+                log.warning("session_without_bot", session=session.id, reason=reason)
+                self._keep(session, self._reattach(session))
+
+    async def _reattach(self, session: Session) -> None:
+        """Wait for bots of the session's name until one has attached or the hold is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.resume_s
+        try:
+            while True:
+                bot = await self._bots.wait_for(session.bot_name, until - loop.time())
+                self._attachments.assign(session, bot)
+                if await self._attachments.attach(session, bot, None):
+                    self._bot_attached(session, bot)
+                    return
+                await asyncio.sleep(RETRY_S)
+        except NoBot:
+            self.close(session, "bot_gone")
+        except BackbeatError as error:
+            self._fail(session, error)
+
+    async def _attach(self, session: Session, opened: RingOpened) -> None:
+        """Offer the session to one bot after the other until one has attached.
+
+        `opened` are the rings that were made for the first of them.
+        """
+        tried: set[str] = set()
+        rings: RingOpened | None = opened
+        try:
+            while session.bot is not None:
+                bot = session.bot
+                tried.add(bot.id)
+                if await self._attachments.attach(session, bot, rings):
+                    self._bot_attached(session, bot)
+                    return
+                rings = None
+                self._attachments.assign(session, self._bots.choose(session.bot_name, tried))
+        except NoBot:
+            self.close(session, "no_bot")
+        except BackbeatError as error:
+            self._fail(session, error)
+
+    def _bot_attached(self, session: Session, bot: BotHandle) -> None:
+        if session.leg == "connected":
+            self._go_live(session)
+        for status in session.tracks.values():
+            self._bots.notify(bot, status)
+        while session.kept:
+            self._bots.notify(bot, session.kept.popleft())
+
+    def _fail(self, session: Session, error: BackbeatError) -> None:
+        log.error("session_failed", session=session.id, code=error.code, error=error.message)
+        self.close(session, error.code)
+
+    def _tell_bot(self, session: Session, message: Message) -> None:
+        if session.bot is not None and session.attached:
+            self._bots.notify(session.bot, message)
+            return
+        if len(session.kept) == MAX_KEPT:
+            session.kept_lost += 1
+        session.kept.append(message)
+
+    async def bot_request(self, bot: BotHandle, message: Message) -> Message:
+        """A request of a bot about one of its sessions."""
+        if isinstance(message, CloseSession):
+            session = self._of(bot, message.session)
+            reason = message.reason[:64] or "bot_closed"
+            if session.state is State.CONNECTING and session.leg != "connected":
+                # A caller that is still connecting could not be told: it would see a call
+                # that never comes about. It is let in first, and then told.
+                session.leaving = reason
+                self._attachments.release(session)
+            else:
+                self.close(session, reason)
+            return Ok()
+        raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a bot")
+
+    def bot_message(self, bot: BotHandle, message: Message) -> None:
+        """A notification of a bot about one of its sessions."""
+        if not isinstance(message, SendMessage):
+            raise UnknownMessage(f"the engine does not take {type(message).__name__} of a bot")
+        self._supervisor.notify(self._of(bot, message.session).worker, message)
+
+    def _of(self, bot: BotHandle, session_id: str) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None or session.bot is not bot:
+            raise SessionNotFound(f"bot {bot.name} has no session {session_id[:64]}")
+        return session
+
+    # -- the worker's side ----------------------------------------------------------------
+
+    def worker_message(self, worker: WorkerHandle, message: Message) -> None:
+        """A notification of a worker about one of its sessions."""
+        if not isinstance(message, LegState | AppMessage | TrackStatus):
+            raise UnknownMessage(f"the engine does not take {type(message).__name__} of a worker")
+        session = self._sessions.get(message.session)
+        if session is None or session.worker is not worker:
+            return  # it closed while this was under way
+        if isinstance(message, LegState):
+            self._leg_changed(session, message)
+            return
+        if isinstance(message, TrackStatus):
+            session.tracks[message.receiver_index] = message
+            if not session.attached:
+                return  # the next bot is told the newest status of each track
+        self._tell_bot(session, message)
+
+    def worker_gone(self, worker: WorkerHandle) -> None:
+        """A worker process ended: its calls end, and their callers may come again."""
+        for session_id in list(worker.sessions):
+            session = self._sessions.get(session_id)
+            if session is not None:
+                self.close(session, worker.reason)
+
+    def _leg_changed(self, session: Session, message: LegState) -> None:
+        session.leg = message.state
+        log.info("leg", session=session.id, state=message.state)
+        if message.state == "connecting":
+            self._set_deadline(session, self._settings.connect_s, "ice_failed")
+        elif message.state == "connected":
+            kept = [told for told in session.kept if not isinstance(told, Disconnected)]
+            session.kept = deque(kept, maxlen=MAX_KEPT)
+            if session.leaving:
+                self.close(session, session.leaving)
+            elif session.attached:
+                self._go_live(session)
+        elif message.state == "lost":
+            if not session.was_connected:
+                self.close(session, "ice_failed")
+                return
+            self._interrupt(session)
+            self._tell_bot(session, Disconnected(session=session.id, reason="lost"))
+            self._set_deadline(session, self._settings.resume_s, "lost")
+        elif message.state == "closed":
+            self._tell_bot(session, Disconnected(session=session.id, reason=message.reason))
+            self.close(session, message.reason)
+
+    # -- states ---------------------------------------------------------------------------
+
+    def _go_live(self, session: Session) -> None:
+        self._set_deadline(session, None, "")
+        if session.state is State.LIVE:
+            return  # the caller came back on a new connection before anybody missed it
+        self._move(session, State.LIVE)
+        self._tell_bot(session, Connected(session=session.id, resumed=session.was_connected))
+        session.was_connected = True
+
+    def _interrupt(self, session: Session) -> None:
+        if session.state is State.LIVE:
+            self._move(session, State.INTERRUPTED)
+
+    def _move(self, session: Session, state: State) -> None:
+        if session.state is state:
+            return
+        if state not in TRANSITIONS[session.state]:
+            raise StateError(f"a session does not go from {session.state.value} to {state.value}")
+        log.info("session", session=session.id, state=state.value, reason=session.reason)
+        session.state = state
+
+    def _set_deadline(self, session: Session, after_s: float | None, reason: str) -> None:
+        if session.deadline is not None:
+            session.deadline.cancel()
+            session.deadline = None
+        if after_s is not None:
+            loop = asyncio.get_running_loop()
+            session.deadline = loop.call_later(after_s, self.close, session, reason)
+
+    def _keep(self, session: Session, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"session {session.id[:12]}")
+        session.tasks.add(task)
+        task.add_done_callback(session.tasks.discard)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def close(self, session: Session, reason: str) -> None:
+        """End a session, once. Returns at once; `session.closed` tells when it is over."""
+        if session.state in (State.CLOSING, State.CLOSED):
+            return
+        session.reason = reason
+        self._move(session, State.CLOSING)
+        self._set_deadline(session, None, "")
+        self._by_pc.pop(session.pc_id, None)
+        task = asyncio.create_task(self._close(session), name="session close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, session: Session) -> None:
+        for task in session.tasks:
+            task.cancel()
+        await asyncio.gather(*session.tasks, return_exceptions=True)
+        if session.bot is not None:  # also one that may be attaching at this moment
+            self._bots.notify(session.bot, SessionClosed(session=session.id, reason=session.reason))
+        self._attachments.release(session)
+        worker = session.worker
+        worker.sessions.discard(session.id)
+        try:
+            if worker.state is WorkerState.LIVE:
+                await self._supervisor.request(
+                    worker, CloseSession(session=session.id, reason=session.reason)
+                )
+        except BackbeatError as error:
+            log.warning("session_close", session=session.id, code=error.code)
+        finally:
+            self._attachments.unlink(session)
+            self._sessions.pop(session.id, None)
+            self._move(session, State.CLOSED)
+            session.closed.set()
+
+    async def close_all(self, reason: str) -> None:
+        """End every session and wait for it."""
+        self.stopping = True
+        for session in self.all:
+            self.close(session, reason)
+        await asyncio.gather(*self._closing, return_exceptions=True)

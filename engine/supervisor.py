@@ -1,0 +1,284 @@
+"""The workers: started, watched, replaced, and chosen for sessions.
+
+One spare is always warm, so that a dead worker is replaced at once. A worker is dead when
+its process is gone and hung when no beat came for a second, not counting the time in which
+this process itself did not turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import zmq
+
+from engine.backoff import Backoff
+from engine.process import Child
+from ipc.channel import Channel
+from ipc.clock import NS_PER_MS, NS_PER_S, Clock
+from ipc.errors import AuthError, BackbeatError, NoWorker, UnknownMessage, WorkerStalled
+from ipc.messages import Message, WorkerBeat, WorkerHello, WorkerSettings
+from ipc.sockets import Context, open_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from engine.config import Settings
+    from ipc.runtime_dir import RuntimeDir
+
+log = structlog.get_logger(__name__)
+
+WORKER_FILE = Path(__file__).resolve().parent.parent / "workers" / "__main__.py"
+WATCH_INTERVAL_S = 0.1
+START_DEADLINE_S = 20.0
+COMMAND_DEADLINE_S = 5.0
+SPARES = 1
+
+
+class WorkerState(Enum):
+    """A worker's life."""
+
+    STARTING = "starting"
+    SPARE = "spare"
+    LIVE = "live"
+    GONE = "gone"
+
+
+@dataclass(eq=False)
+class WorkerHandle:
+    """What the engine knows of one worker process."""
+
+    name: str
+    token: str
+    child: Child | None = None
+    peer: bytes = b""
+    state: WorkerState = WorkerState.STARTING
+    started_ns: int = 0
+    beat_ns: int = 0
+    beat: WorkerBeat | None = None
+    reason: str = "worker_died"
+    sessions: set[str] = field(default_factory=set)
+
+
+class Supervisor:
+    """Owns the worker processes and the `workers` socket."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: RuntimeDir,
+        context: Context,
+        clock: Clock,
+        *,
+        on_message: Callable[[WorkerHandle, Message], None],
+        on_gone: Callable[[WorkerHandle], None],
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._context = context
+        self._clock = clock
+        self._on_message = on_message
+        self._on_gone = on_gone
+        self._workers: dict[str, WorkerHandle] = {}
+        self._by_peer: dict[bytes, WorkerHandle] = {}
+        self._started = 0
+        self._backoff = Backoff()
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.replaced = 0
+
+    async def start(self) -> None:
+        """Start all workers and return when they are live. Raises NoWorker."""
+        socket = open_socket(
+            self._context, zmq.ROUTER, bind=self._runtime.endpoint("workers"), queue=10_000
+        )
+        self._channel = Channel(socket, on_request=self._on_request, on_notify=self._on_notify)
+        for _ in range(self._settings.workers + SPARES):
+            self._spawn()
+        self._keep(self._watch())
+        try:
+            async with asyncio.timeout(START_DEADLINE_S):
+                while len(self.live) < self._settings.workers:
+                    if self._backoff.failures > self._settings.workers:
+                        raise NoWorker("the media workers end right after their start; see the log")
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise NoWorker(f"the media workers did not start in {START_DEADLINE_S:g} s") from None
+
+    @property
+    def workers(self) -> list[WorkerHandle]:
+        """All workers that are not gone."""
+        return list(self._workers.values())
+
+    @property
+    def live(self) -> list[WorkerHandle]:
+        """The workers that take sessions."""
+        return [worker for worker in self._workers.values() if worker.state is WorkerState.LIVE]
+
+    def place(self) -> WorkerHandle:
+        """The least loaded live worker. Raises NoWorker."""
+        live = self.live
+        if not live:
+            raise NoWorker("no media worker is running; one is being started")
+        return min(live, key=lambda worker: (len(worker.sessions), worker.name))
+
+    async def request(self, worker: WorkerHandle, message: Message) -> Message:
+        """Carry out a command. Raises what the worker answers, or WorkerError."""
+        try:
+            return await self._channel.request(
+                message, to=worker.peer, timeout_s=COMMAND_DEADLINE_S
+            )
+        except BackbeatError as error:
+            if error.code in ("timeout", "peer_gone", "queue_full"):
+                raise WorkerStalled(
+                    f"worker {worker.name} does not answer: {error.message}"
+                ) from error
+            raise
+
+    def notify(self, worker: WorkerHandle, message: Message) -> None:
+        """Tell a worker something."""
+        self._channel.notify(message, to=worker.peer)
+
+    async def close(self) -> None:
+        """End every worker."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        children = [worker.child for worker in self._workers.values() if worker.child]
+        await asyncio.gather(*(child.end() for child in children))
+        if hasattr(self, "_channel"):
+            await self._channel.close()
+
+    # -- starting and replacing ---------------------------------------------------------
+
+    def _spawn(self) -> None:
+        self._started += 1
+        worker = WorkerHandle(name=f"w{self._started}", token=secrets.token_hex(16))
+        arguments = [
+            sys.executable,
+            "-P",
+            str(WORKER_FILE),
+            "--name",
+            worker.name,
+            "--engine",
+            self._runtime.endpoint("workers"),
+        ]
+        worker.child = Child(
+            worker.name,
+            arguments,
+            secret=worker.token,
+            on_exit=lambda _child: self._exited(worker),
+        )
+        worker.started_ns = self._clock.now_ns()
+        worker.beat_ns = worker.started_ns + int(START_DEADLINE_S * NS_PER_S)
+        self._workers[worker.name] = worker
+
+    def _exited(self, worker: WorkerHandle) -> None:
+        before = worker.state
+        worker.state = WorkerState.GONE
+        self._workers.pop(worker.name, None)
+        self._by_peer.pop(worker.peer, None)
+        self._changed.set()
+        if self._closing:
+            return
+        returncode = worker.child.returncode if worker.child else None
+        log.error("worker_gone", worker=worker.name, reason=worker.reason, returncode=returncode)
+        self._channel.forget(worker.peer)
+        if before is WorkerState.LIVE:
+            self.replaced += 1
+        lived_s = (self._clock.now_ns() - worker.started_ns) / NS_PER_S
+        self._promote()
+        # A spare has taken its place: only one that keeps dying makes anybody wait.
+        self._keep(self._respawn(self._backoff.ended(lived_s)))
+        self._on_gone(worker)
+
+    async def _respawn(self, delay_s: float) -> None:
+        while True:
+            await asyncio.sleep(delay_s)
+            try:
+                self._spawn()
+            except OSError as error:  # no process or descriptor is to be had now
+                log.error("worker_not_started", error=str(error))
+                delay_s = self._backoff.ended(0)
+            else:
+                return
+
+    def _promote(self) -> None:
+        for worker in self._workers.values():
+            if len(self.live) >= self._settings.workers:
+                return
+            if worker.state is WorkerState.SPARE:
+                worker.state = WorkerState.LIVE
+                log.info("worker_live", worker=worker.name)
+
+    async def _watch(self) -> None:
+        limit_ns = self._settings.worker_stall_ms * NS_PER_MS
+        interval_ns = int(WATCH_INTERVAL_S * NS_PER_S)
+        before = self._clock.now_ns()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now = self._clock.now_ns()
+            lag_ns = max(0, now - before - interval_ns)
+            before = now
+            for worker in self._workers.values():
+                # While this loop did not turn, no beat could be seen.
+                worker.beat_ns += lag_ns
+                if now - worker.beat_ns > limit_ns and worker.child is not None:
+                    worker.reason = "worker_stalled"
+                    worker.child.kill()
+
+    # -- what workers say ---------------------------------------------------------------
+
+    async def _on_request(self, peer: bytes, message: Message) -> Message:
+        if not isinstance(message, WorkerHello):
+            raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a worker")
+        worker = self._workers.get(message.worker)
+        if worker is None or not secrets.compare_digest(
+            worker.token.encode(), message.token.encode()
+        ):
+            raise AuthError("this engine did not start such a worker")
+        worker.peer = peer
+        self._by_peer[peer] = worker
+        worker.beat_ns = self._clock.now_ns()
+        settings = self._settings
+        return WorkerSettings(
+            beat_ms=settings.beat_ms,
+            runtime_dir=str(self._runtime.instance),
+            ice_addresses=settings.ice_address,
+            mic_ms=settings.mic_ms,
+            speaker_ms=settings.speaker_ms,
+            log_level=settings.log_level,
+        )
+
+    def _on_notify(self, peer: bytes, message: Message) -> None:
+        worker = self._by_peer.get(peer)
+        if worker is None:
+            raise AuthError("say hello first")
+        if isinstance(message, WorkerBeat):
+            self._heard(worker, message)
+        else:
+            self._on_message(worker, message)
+
+    def _heard(self, worker: WorkerHandle, beat: WorkerBeat) -> None:
+        # A worker whose tick stands still is as dead as one that says nothing.
+        if worker.beat is None or beat.ticks != worker.beat.ticks:
+            worker.beat_ns = self._clock.now_ns()
+        worker.beat = beat
+        if worker.state is WorkerState.STARTING:  # its first beat: all of it runs
+            worker.state = WorkerState.SPARE
+            self._promote()
+            self._changed.set()
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="supervisor")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,476 @@
+"""The PCM rings of one session: mic (worker to bot) and speaker (bot to worker).
+
+Single producer, single consumer, no locks. Every decision rides on one aligned 8-byte store
+of a cursor that never wraps; `ipc.ring_layout` has the layout. Takes bytes, cursors and
+`now`; knows no clock, loop or socket.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+
+from ipc.errors import LayoutMismatch
+from ipc.ring_layout import (
+    BOT_BEAT,
+    BOT_PID,
+    CAPTURE,
+    DATA_OFFSET,
+    FRAME_MS,
+    HEADER,
+    MAGIC,
+    MIC_DROPPED,
+    MIC_READ,
+    MIC_TAIL,
+    MIC_WRITE,
+    NEVER,
+    PLAYBACK,
+    RATES_HZ,
+    SPEAKER_END,
+    SPEAKER_FLUSH_ACK,
+    SPEAKER_FLUSH_SENT,
+    SPEAKER_FLUSH_TO,
+    SPEAKER_MARK,
+    SPEAKER_READ,
+    SPEAKER_UNDERRUN,
+    SPEAKER_WANT,
+    SPEAKER_WRITE,
+    VERSION,
+    WORKER_BEAT,
+    WORKER_PID,
+    AudioRing,
+    Capture,
+    Flushed,
+    MicRead,
+    Playback,
+    RingSpec,
+    Samples,
+    plan,
+    size_bytes,
+)
+
+__all__ = [
+    "FRAME_MS",
+    "NEVER",
+    "RATES_HZ",
+    "AudioRing",
+    "BotRing",
+    "Capture",
+    "Flushed",
+    "MicRead",
+    "Playback",
+    "RingSpec",
+    "Samples",
+    "WorkerRing",
+    "size_bytes",
+]
+
+_fence_lock = threading.Lock()
+
+
+def _lock_fence() -> None:
+    # One acquire and release is a one-way door on each side: two pairs are a full fence on
+    # CPUs that reorder stores (ARM). x86 keeps store-store and load-load order by itself.
+    with _fence_lock:
+        pass
+    with _fence_lock:
+        pass
+
+
+def _no_fence() -> None:
+    pass
+
+
+fence = _no_fence if platform.machine() in ("x86_64", "AMD64", "i686") else _lock_fence
+
+
+class WorkerRing(AudioRing):
+    """The worker's end: writes the mic, reads the speaker, tells what left and when."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        super().__init__(buffer)
+        self._taken = self._words[SPEAKER_READ]
+
+    @classmethod
+    def format(cls, buffer: memoryview, spec: RingSpec, pid: int) -> WorkerRing:
+        """Lay out empty rings over a zeroed buffer of `size_bytes(spec)`."""
+        speaker_offset, size = plan(spec)
+        if len(buffer) < size:
+            raise LayoutMismatch(f"{size} bytes are needed, the buffer has {len(buffer)}")
+        words = buffer[:DATA_OFFSET].cast("Q")
+        for word in (SPEAKER_WRITE, SPEAKER_READ, SPEAKER_FLUSH_TO, SPEAKER_FLUSH_ACK):
+            words[word] = spec.speaker_base
+        words[SPEAKER_FLUSH_SENT] = spec.speaker_base
+        words[PLAYBACK + 1] = spec.speaker_base
+        for word in (MIC_READ, MIC_WRITE, MIC_TAIL):
+            words[word] = spec.mic_base
+        words[CAPTURE + 1] = spec.mic_base
+        for word in (SPEAKER_WANT, SPEAKER_MARK, SPEAKER_END):
+            words[word] = NEVER
+        words[WORKER_PID] = pid
+        words.release()
+        fence()
+        HEADER.pack_into(
+            buffer,
+            0,
+            MAGIC,
+            VERSION,
+            0,
+            spec.epoch,
+            pid,
+            spec.key,
+            spec.mic_hz,
+            spec.speaker_hz,
+            spec.mic_hz * spec.mic_ms // 1000,
+            spec.speaker_hz * spec.speaker_ms // 1000,
+            DATA_OFFSET,
+            speaker_offset,
+            spec.mic_hz * FRAME_MS // 1000,
+            spec.speaker_hz * FRAME_MS // 1000,
+            spec.mic_channels,
+            spec.speaker_channels,
+            spec.mic_base,
+            spec.speaker_base,
+        )
+        return cls(buffer)
+
+    def fits(self, spec: RingSpec) -> bool:
+        """Whether samples of these rings can go on in rings of `spec`."""
+        mic, speaker = self.mic, self.speaker
+        return (mic.hz, mic.channels, speaker.hz, speaker.channels) == (
+            spec.mic_hz,
+            spec.mic_channels,
+            spec.speaker_hz,
+            spec.speaker_channels,
+        )
+
+    def mirror_written(self, cursor: int) -> None:
+        """Samples before `cursor` are in the original of this mirror already."""
+        self._words[SPEAKER_WRITE] = cursor
+
+    def preload(self, old: WorkerRing) -> None:
+        """Take over the speech that an earlier bot queued; before the next one attaches.
+
+        These rings begin at `old`'s cursors: mic_base its mic_read, speaker_base its taken.
+        """
+        cursor = old.taken
+        end = cursor + old.speaker_waiting()
+        while cursor < end:
+            count = min(end - cursor, old.speaker.slack)
+            self.speaker.put(cursor, old.speaker.view(cursor, count))
+            cursor += count
+        self._words[SPEAKER_WRITE] = cursor
+
+    def continue_from(self, old: WorkerRing) -> None:
+        """Go on where `old` is now: the next bot has attached and hears what the last did not."""
+        self._taken = max(self._taken, old.taken)
+        self.open_room(old.speaker_sent)
+        words = self._words
+        start = max(old.mic_read, old._words[MIC_TAIL], words[MIC_WRITE])
+        end = old.mic_written
+        if start > words[MIC_WRITE]:
+            self.skip_mic(start)
+        while start < end:
+            count = min(end - start, old.mic.slack)
+            self.write_mic(old.mic.view(start, count))
+            start += count
+
+    def write_mic(self, pcm: memoryview) -> None:
+        """Append whole samples; a full ring loses its oldest ones, which is counted."""
+        words = self._words
+        mic = self.mic
+        count = len(pcm) // mic.stride
+        if len(pcm) != count * mic.stride:
+            pcm = pcm[: count * mic.stride]
+        write = words[MIC_WRITE]
+        if count > mic.capacity:
+            skipped = count - mic.capacity
+            pcm = pcm[skipped * mic.stride :]
+            write += skipped
+            count = mic.capacity
+        tail = words[MIC_TAIL]
+        new_tail = write + count - mic.capacity
+        if new_tail > tail:
+            # The tail moves before the bytes change: a reader that copied them meanwhile
+            # sees that it did.
+            words[MIC_TAIL] = new_tail
+            read = words[MIC_READ]  # once: the bot reads on meanwhile
+            if new_tail > read:
+                unread = max(tail, min(read, words[MIC_WRITE]))
+                words[MIC_DROPPED] += new_tail - unread
+            fence()
+        mic.put(write, pcm)
+        fence()
+        words[MIC_WRITE] = write + count
+
+    def skip_mic(self, cursor: int) -> None:
+        """Leave out the samples before `cursor`, which lies ahead: they are lost."""
+        words = self._words
+        words[MIC_TAIL] = cursor
+        fence()
+        words[MIC_WRITE] = cursor
+
+    def set_capture(self, ns: int, rtp_timestamp: int) -> None:
+        """Anchor the newest mic sample to its arrival time."""
+        words = self._words
+        words[CAPTURE] += 1
+        fence()
+        words[CAPTURE + 1] = words[MIC_WRITE]
+        words[CAPTURE + 2] = ns
+        words[CAPTURE + 3] = rtp_timestamp
+        fence()
+        words[CAPTURE] += 1
+
+    def speaker_waiting(self) -> int:
+        """Samples that can be taken now; never more than the ring holds."""
+        waiting = self._words[SPEAKER_WRITE] - self._taken
+        # The bot owns that word. Whatever it stores there, reads stay inside the ring.
+        return waiting if 0 <= waiting <= self.speaker.capacity else 0
+
+    def take(self, count: int) -> memoryview:
+        """Look at the next `count` samples (at most 20 ms) and step a private cursor past them.
+
+        The view is good until `commit`: the bot cannot overwrite what is not committed.
+        """
+        fence()
+        view = self.speaker.view(self._taken, count)
+        self._taken += count
+        return view
+
+    @property
+    def taken(self) -> int:
+        """The private cursor: samples before it were handed to the encoder."""
+        return self._taken
+
+    def commit(self, cursor: int, ns: int, rtp_timestamp: int, rtt_us: int, jitter_us: int) -> None:
+        """Samples before `cursor` left at `ns`: open that room and move the playback anchor."""
+        words = self._words
+        fence()
+        if cursor > words[SPEAKER_READ]:  # a flush may have opened more already
+            words[SPEAKER_READ] = cursor
+        words[PLAYBACK] += 1
+        fence()
+        words[PLAYBACK + 1] = cursor
+        words[PLAYBACK + 2] = ns
+        words[PLAYBACK + 3] = rtp_timestamp
+        words[PLAYBACK + 4] = rtt_us
+        words[PLAYBACK + 5] = jitter_us
+        fence()
+        words[PLAYBACK] += 1
+
+    def apply_flush(self) -> bool:
+        """Skip what the bot has flushed and say what had left; False when nothing is asked."""
+        words = self._words
+        # The bot owns both words: one that lies about them flushes at most a full ring.
+        newest = words[SPEAKER_READ] + self.speaker.capacity
+        flush_to = min(words[SPEAKER_FLUSH_TO], words[SPEAKER_WRITE], newest)
+        if flush_to <= words[SPEAKER_FLUSH_ACK]:
+            return False
+        words[SPEAKER_FLUSH_SENT] = words[PLAYBACK + 1]
+        if flush_to > words[SPEAKER_READ]:
+            words[SPEAKER_READ] = flush_to
+        # Samples that were taken and have not left may be taken again from the flush on.
+        self._taken = words[SPEAKER_READ]
+        fence()
+        words[SPEAKER_FLUSH_ACK] = flush_to
+        return True
+
+    def open_room(self, cursor: int) -> None:
+        """Samples before `cursor` are gone from the ring (a mirror follows its original)."""
+        if cursor > self._words[SPEAKER_READ]:
+            self._words[SPEAKER_READ] = cursor
+
+    def acknowledge(self, flush_to: int, sent: int) -> None:
+        """Report a flush that was applied elsewhere (a mirror follows its original)."""
+        words = self._words
+        words[SPEAKER_FLUSH_SENT] = sent
+        self.open_room(flush_to)
+        fence()
+        words[SPEAKER_FLUSH_ACK] = flush_to
+
+    @property
+    def flush_ack(self) -> int:
+        """The newest flush that was applied."""
+        return self._words[SPEAKER_FLUSH_ACK]
+
+    @property
+    def flush_sent(self) -> int:
+        """The last sample that had left when that flush was applied."""
+        return self._words[SPEAKER_FLUSH_SENT]
+
+    @property
+    def speaker_want(self) -> int:
+        """The bot waits until samples before this cursor have left (NEVER: it does not)."""
+        return self._words[SPEAKER_WANT]
+
+    @property
+    def speaker_mark(self) -> int:
+        """The earliest cursor whose passing the bot wants to hear of (NEVER: none)."""
+        return self._words[SPEAKER_MARK]
+
+    @property
+    def speaker_end(self) -> int:
+        """Where the bot's utterance ends (NEVER: still open)."""
+        return self._words[SPEAKER_END]
+
+    @property
+    def bot_pid(self) -> int:
+        """The process that has mapped the rings; 0 while none has."""
+        return self._words[BOT_PID]
+
+    @property
+    def bot_beat_ns(self) -> int:
+        """When the bot's loop last turned."""
+        return self._words[BOT_BEAT]
+
+    def beat(self, now_ns: int) -> None:
+        """Say that the worker is alive."""
+        self._words[WORKER_BEAT] = now_ns
+
+    def count_underrun(self, samples: int) -> None:
+        """Add samples of silence that were sent because the ring ran dry mid-utterance."""
+        self._words[SPEAKER_UNDERRUN] += samples
+
+
+class BotRing(AudioRing):
+    """The bot's end: writes the speaker, reads the mic, flushes by one store."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        super().__init__(buffer)
+        self._read = self._words[MIC_READ]
+
+    def hello(self, pid: int) -> None:
+        """Leave the bot's process id in the control block."""
+        self._words[BOT_PID] = pid
+
+    def room(self) -> int:
+        """Samples that fit into the speaker ring now."""
+        words = self._words
+        return self.speaker.capacity - (words[SPEAKER_WRITE] - words[SPEAKER_READ])
+
+    def write_speaker(self, pcm: memoryview) -> int:
+        """Append as many whole samples as fit; returns how many were taken."""
+        words = self._words
+        speaker = self.speaker
+        write = words[SPEAKER_WRITE]
+        count = len(pcm) // speaker.stride
+        room = speaker.capacity - (write - words[SPEAKER_READ])
+        if room < count or len(pcm) % speaker.stride:
+            count = min(count, room)
+            if count <= 0:
+                return 0
+            pcm = pcm[: count * speaker.stride]
+        fence()
+        speaker.put(write, pcm)
+        fence()
+        words[SPEAKER_WRITE] = write + count
+        return count
+
+    def flush(self) -> int:
+        """Drop everything written and not yet sent: one store. Returns the flush cursor."""
+        words = self._words
+        flush_to: int = words[SPEAKER_WRITE]
+        words[SPEAKER_FLUSH_TO] = flush_to
+        return flush_to
+
+    def flushed(self) -> Flushed:
+        """The worker's newest acknowledgement of a flush."""
+        words = self._words
+        flush_to = words[SPEAKER_FLUSH_ACK]
+        fence()
+        return Flushed(flush_to, words[SPEAKER_FLUSH_SENT])
+
+    def want(self, cursor: int) -> None:
+        """Ask for a bell once samples before `cursor` have left; NEVER takes it back."""
+        self._words[SPEAKER_WANT] = cursor
+
+    def mark(self, cursor: int) -> None:
+        """Ask for a bell once the playback passes `cursor`; NEVER takes it back."""
+        self._words[SPEAKER_MARK] = cursor
+
+    def end(self) -> None:
+        """Say that the utterance ends with what has been written."""
+        self._words[SPEAKER_END] = self._words[SPEAKER_WRITE]
+
+    def mic_waiting(self) -> int:
+        """Samples that can be read now."""
+        return self._words[MIC_WRITE] - max(self._read, self._words[MIC_TAIL])
+
+    def mic_lag(self) -> int:
+        """Samples between the reader and the newest one, lost ones included."""
+        return self._words[MIC_WRITE] - self._read
+
+    def skip_mic(self, cursor: int) -> None:
+        """Go on reading from `cursor`, which lies ahead."""
+        self._read = max(self._read, cursor)
+        self._words[MIC_READ] = self._read
+
+    def read_mic(self, count: int) -> MicRead | None:
+        """Copy exactly `count` samples (at most 20 ms), or None while fewer have arrived."""
+        words = self._words
+        mic = self.mic
+        while True:
+            start = self._read
+            tail = words[MIC_TAIL]
+            if start < tail:
+                start = tail
+            if words[MIC_WRITE] - start < count:
+                return None
+            fence()
+            pcm = bytes(mic.view(start, count))
+            fence()
+            if words[MIC_TAIL] <= start:
+                break
+            # The worker overwrote these bytes during the copy; what follows is still whole.
+        lost = start - self._read
+        self._read = start + count
+        words[MIC_READ] = self._read
+        # What MicRead(...) does, without the Python call that its constructor is.
+        return tuple.__new__(MicRead, (start, pcm, lost))
+
+    def mic_view(self, count: int) -> MicRead | None:
+        """Like `read_mic` without the copy: the view holds until the caller awaits."""
+        start = max(self._read, self._words[MIC_TAIL])
+        if self._words[MIC_WRITE] - start < count:
+            return None
+        fence()
+        lost = start - self._read
+        self._read = start + count
+        self._words[MIC_READ] = self._read
+        return MicRead(start, self.mic.view(start, count), lost)
+
+    def playback(self) -> Playback:
+        """The playback anchor."""
+        return Playback(*self._anchor(PLAYBACK, 5))
+
+    def capture(self) -> Capture:
+        """The capture anchor."""
+        return Capture(*self._anchor(CAPTURE, 3))
+
+    def _anchor(self, at: int, count: int) -> list[int]:
+        words = self._words
+        values: list[int] = []
+        # A worker killed between the two sequence stores leaves an odd one; 64 looks are
+        # far more than a live writer needs, and the values are then the last attempt's.
+        for _ in range(64):
+            sequence = words[at]
+            fence()
+            values = words[at + 1 : at + 1 + count].tolist()
+            fence()
+            if sequence % 2 == 0 and words[at] == sequence:
+                break
+        return values
+
+    @property
+    def worker_beat_ns(self) -> int:
+        """When the worker last turned."""
+        return self._words[WORKER_BEAT]
+
+    @property
+    def underrun(self) -> int:
+        """Samples of silence sent because the ring ran dry in the middle of an utterance."""
+        return self._words[SPEAKER_UNDERRUN]
+
+    def beat(self, now_ns: int) -> None:
+        """Say that the bot's loop is alive."""
+        self._words[BOT_BEAT] = now_ns

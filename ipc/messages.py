@@ -1,0 +1,429 @@
+"""Every control message, typed, and how it becomes bytes.
+
+On the wire a message is one msgpack map `{"v": 1, "t": type, ...}`; a request also has
+`id`, its reply has `re` with the same number. Unknown fields are ignored, unknown types are
+refused with a code, and size and depth are limited. Samples never travel here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, NamedTuple
+
+import msgpack
+import msgspec
+
+from ipc.errors import (
+    BackbeatError,
+    MalformedMessage,
+    MessageTooLarge,
+    UnknownMessage,
+    VersionMismatch,
+    from_wire,
+)
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_DEPTH = 16
+MAX_ITEMS = 65_536
+
+
+def _tag(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Message(msgspec.Struct, kw_only=True, tag_field="t", tag=_tag, omit_defaults=True):
+    """Base of all messages."""
+
+
+# -- both sockets -------------------------------------------------------------------------
+
+
+class Ok(Message):
+    """The request was carried out; there is nothing more to say."""
+
+
+class Failure(Message):
+    """The request, or a message that could not be read, was refused.
+
+    `code` says why, `kind` is the code of the class of errors that it belongs to.
+    """
+
+    code: str
+    message: str
+    kind: str = ""
+    retryable: bool = False
+
+    def error(self) -> BackbeatError:
+        """The failure as the exception it began as."""
+        return from_wire(self.code, self.kind or self.code, self.message, self.retryable)
+
+    @classmethod
+    def of(cls, error: BackbeatError) -> Failure:
+        """The wire form of an error."""
+        return cls(
+            code=error.code,
+            message=error.message,
+            kind=type(error).code,
+            retryable=error.retryable,
+        )
+
+
+class Candidate(msgspec.Struct, kw_only=True):
+    """One trickled ICE candidate; an empty `candidate` ends them."""
+
+    candidate: str
+    sdp_mid: str | None = None
+    sdp_mline_index: int | None = None
+
+
+class SendMessage(Message):
+    """Bot to engine to worker: an app message for the caller.
+
+    With `at` it leaves after that speaker sample was sent, and a flush drops what lies beyond.
+    """
+
+    session: str
+    data: Any
+    at: int | None = None
+
+
+class AppMessage(Message):
+    """Worker to engine to bot: an app message of the caller, at mic cursor `cursor`."""
+
+    session: str
+    data: Any
+    cursor: int = 0
+
+
+class TrackStatus(Message):
+    """Worker to engine to bot: the caller turned a track on or off (0 mic, 1 camera, 2 screen)."""
+
+    session: str
+    receiver_index: int
+    enabled: bool
+    cursor: int = 0
+
+
+class CloseSession(Message):
+    """Bot to engine, engine to worker: end the session. Request."""
+
+    session: str
+    reason: str = "closed"
+
+
+# -- `workers`: engine and worker ---------------------------------------------------------
+
+
+class WorkerHello(Message):
+    """A worker's first message. Request; answered with `WorkerSettings`."""
+
+    worker: str
+    pid: int
+    token: str
+
+
+class WorkerSettings(Message):
+    """All that a worker needs to know."""
+
+    beat_ms: int
+    runtime_dir: str
+    ice_addresses: list[str]
+    mic_ms: int
+    speaker_ms: int
+    log_level: str = "info"
+
+
+class WorkerBeat(Message):
+    """Every 50 ms: the worker is alive and this is how it does."""
+
+    number: int
+    ticks: int
+    sessions: int
+    load: float
+    late_ms: float
+
+
+class Offer(Message):
+    """Answer this SDP offer for the session, on a new peer with `restart`. Request."""
+
+    session: str
+    sdp: str
+    restart: bool = False
+
+
+class Answer(Message):
+    """The worker's SDP answer."""
+
+    sdp: str
+
+
+class Candidates(Message):
+    """Trickled candidates of the caller. Request."""
+
+    session: str
+    candidates: list[Candidate]
+
+
+class OpenRing(Message):
+    """Make the session's rings for a bot that is about to attach. Request."""
+
+    session: str
+    epoch: int
+    media: Literal["shm", "zmq"]
+    mic_hz: int
+    speaker_hz: int
+    mic_channels: int
+    speaker_channels: int
+    segment: str
+    bell: str = ""
+
+
+class RingOpened(Message):
+    """The rings are there. `stream` and `token` are for bots with `media: "zmq"`.
+
+    The bases are above 0 and speech may be written already when an earlier bot's go on.
+    """
+
+    mic_base: int = 0
+    speaker_base: int = 0
+    speaker_written: int = 0
+    stream: int = 0
+    token: str = ""
+    endpoint: str = ""
+
+
+class RingAttached(Message):
+    """The bot says that it has attached: unlink the segment and let media flow. Request.
+
+    Fails with `bot_rejected` when nobody has mapped the rings, or claimed the stream.
+    """
+
+    session: str
+    epoch: int
+
+
+class DropRing(Message):
+    """The bot of this epoch did not attach."""
+
+    session: str
+    epoch: int
+
+
+class LegState(Message):
+    """The caller's leg changed: connecting, connected, lost or closed."""
+
+    session: str
+    state: Literal["connecting", "connected", "lost", "closed"]
+    reason: str = ""
+
+
+# -- `bots`: engine and bot ---------------------------------------------------------------
+
+
+class Hello(Message):
+    """A bot process' first message. Request; answered with `Welcome`.
+
+    `capacity` is a promise: how many sessions it takes at once. `pid` and `started` (seconds,
+    as the system tells) let the engine notice the death of a local process. `bell` is the file
+    name of its bell socket in the runtime directory, made as `bell-` and 8-16 hex digits.
+    """
+
+    name: str
+    capacity: int = 1
+    mic_hz: int = 48_000
+    speaker_hz: int = 48_000
+    mic_channels: int = 1
+    speaker_channels: int = 1
+    media: Literal["shm", "zmq"] = "shm"
+    pid: int = 0
+    started: float = 0.0
+    bell: str = ""
+    token: str = ""
+
+
+class Welcome(Message):
+    """The engine takes the bot. Send a `beat` request every `beat_ms`."""
+
+    bot: str
+    engine: str
+    beat_ms: int
+
+
+class Beat(Message):
+    """The bot's event loop has turned. The engine answers with another, or `Ok` to a request."""
+
+    number: int
+
+
+class Goodbye(Message):
+    """The bot process, or the engine, leaves by its own will."""
+
+
+class OfferSession(Message):
+    """Will the bot take this session? Request; `Ok` means that it has attached the rings.
+
+    With `media: "shm"` attach `segment`; with `media: "zmq"` connect a DEALER to `endpoint`
+    and send `token` in the first frame of stream `stream`.
+    """
+
+    session: str
+    epoch: int
+    key: bytes
+    media: Literal["shm", "zmq"]
+    segment: str = ""
+    endpoint: str = ""
+    stream: int = 0
+    token: str = ""
+    mic_hz: int = 48_000
+    speaker_hz: int = 48_000
+    mic_channels: int = 1
+    speaker_channels: int = 1
+    mic_ms: int = 5_000
+    speaker_ms: int = 1_000
+    mic_base: int = 0
+    speaker_base: int = 0
+    speaker_written: int = 0
+    resumed: bool = False
+    request_data: Any = None
+
+
+class Connected(Message):
+    """The caller's media flows; `resumed` after an interruption."""
+
+    session: str
+    resumed: bool = False
+
+
+class Disconnected(Message):
+    """The caller's leg is gone; the session may still be resumed."""
+
+    session: str
+    reason: str
+
+
+class SessionClosed(Message):
+    """The session has ended, once and for all."""
+
+    session: str
+    reason: str
+
+
+TYPES: dict[str, type[Message]] = {
+    str(cls.__struct_config__.tag): cls for cls in Message.__subclasses__()
+}
+
+
+class Envelope(NamedTuple):
+    """A message with the request number it carries (`request`) or answers (`reply_to`)."""
+
+    message: Message
+    request: int | None
+    reply_to: int | None
+
+
+class Unreadable(Exception):
+    """Bytes that are no message for us; `request` tells whom the refusal answers."""
+
+    def __init__(self, error: BackbeatError, request: int | None, is_failure: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.request = request
+        self.is_failure = is_failure
+
+
+def check_data(data: object) -> None:
+    """Refuse foreign data that would not fit into a message. Raises ProtocolError."""
+    try:
+        decode(encode(AppMessage(session="", data=data)))
+    except Unreadable as unreadable:
+        raise unreadable.error from None
+
+
+def encode(message: Message, request: int | None = None, reply_to: int | None = None) -> bytes:
+    """The message as bytes. Raises MessageTooLarge, or MalformedMessage for foreign types."""
+    fields: dict[str, Any] = {"v": PROTOCOL_VERSION}
+    try:
+        # Keys become text as in JSON: `decode` takes no others.
+        fields.update(msgspec.to_builtins(message, builtin_types=(bytes,), str_keys=True))
+        if request is not None:
+            fields["id"] = request
+        if reply_to is not None:
+            fields["re"] = reply_to
+        data: bytes = msgpack.packb(fields)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MalformedMessage(f"the message cannot be written as msgpack: {error}") from error
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(f"{len(data)} bytes are over the limit of {MAX_MESSAGE_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Envelope:
+    """Read one message. Raises only `Unreadable`."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise Unreadable(
+            MessageTooLarge(f"{len(data)} bytes are over the limit of {MAX_MESSAGE_BYTES}"),
+            None,
+            False,
+        )
+    try:
+        fields = msgpack.unpackb(
+            data, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS, ext_hook=_no_extension
+        )
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise Unreadable(MalformedMessage("these bytes are not msgpack"), None, False) from error
+    if not isinstance(fields, dict):
+        raise Unreadable(MalformedMessage("a message is a msgpack map"), None, False)
+    request, reply_to = _number(fields.get("id")), _number(fields.get("re"))
+    is_failure = fields.get("t") == "failure"
+    try:
+        return Envelope(_read(fields), request, reply_to)
+    except BackbeatError as error:
+        raise Unreadable(error, request, is_failure) from error
+
+
+def _read(fields: dict[str, Any]) -> Message:
+    if fields.get("v") != PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"this engine speaks version {PROTOCOL_VERSION} of the protocol, "
+            f"the message says {fields.get('v')!r}"[:200]
+        )
+    kind = fields.get("t")
+    cls = TYPES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise UnknownMessage(f"no message has the type {kind!r}"[:200])
+    if _unfit(fields):
+        raise MalformedMessage(
+            f"a message nests at most {MAX_DEPTH} levels and holds no timestamps"
+        )
+    try:
+        return msgspec.convert(fields, cls)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise MalformedMessage(f"{kind}: {error}"[:300]) from error
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _no_extension(code: int, _data: bytes) -> None:
+    raise ValueError(f"extension type {code} is not part of the protocol")
+
+
+_INNER = (dict, list, msgpack.Timestamp)
+
+
+def _unfit(fields: dict[str, Any]) -> bool:
+    level: list[Any] = [fields]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            items = value.values() if isinstance(value, dict) else value
+            inner.extend(item for item in items if isinstance(item, _INNER))
+        if not inner:
+            return False
+        # msgpack makes timestamps itself: they never reach the hook for extensions.
+        if any(isinstance(item, msgpack.Timestamp) for item in inner):
+            return True
+        level = inner
+    return True

@@ -1,0 +1,99 @@
+"""Every test: a marker from its directory, and proof that nothing is left behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import zmq
+
+from ipc.clock import ManualClock
+from tests import support
+from tests.support import Leaks, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from ipc.sockets import Context
+
+TESTS = Path(__file__).resolve().parent
+KINDS = ("unit", "integration", "browser", "chaos", "fuzz")
+
+# No example database: a failure prints what reproduces it, and the tree stays clean.
+hypothesis.settings.register_profile("backbeat", deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile("backbeat")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test after its directory."""
+    for item in items:
+        if not item.path.is_relative_to(TESTS):
+            continue
+        kind = item.path.relative_to(TESTS).parts[0]
+        if kind not in KINDS:
+            raise pytest.UsageError(f"{item.path} lies in none of tests/{{{','.join(KINDS)}}}")
+        item.add_marker(kind)
+
+
+@pytest.fixture(autouse=True)
+def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
+    """Fails the test that leaves a process, thread, segment, file or asyncio task behind."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("ended_tasks")
+    watch = Leaks()
+    yield watch
+    left = watch.finish()
+    if left:
+        pytest.fail("the test left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+async def ended_tasks() -> AsyncIterator[None]:
+    """Fails the async test that leaves a task on its loop."""
+    before = asyncio.all_tasks()
+    yield
+
+    def left() -> list[str]:
+        mine = {*before, asyncio.current_task()}
+        return [repr(task) for task in asyncio.all_tasks() if task not in mine]
+
+    try:
+        await until(lambda: not left(), support.LEAK_DEADLINE_S)
+    except AssertionError:
+        pytest.fail("the test left tasks behind:\n" + "\n".join(left()), pytrace=False)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until the test moves it."""
+    return ManualClock()
+
+
+@pytest.fixture
+def engine_id(leaks: Leaks) -> str:
+    """An engine id of this test alone; segments named after it must be gone in the end."""
+    unique = secrets.token_hex(4)
+    leaks.watch_engine(unique)
+    return unique
+
+
+@pytest.fixture
+def runtime_dir(leaks: Leaks) -> Path:
+    """An empty 0700 directory with a short path; only `lock` may be left in it."""
+    return leaks.make_runtime_dir()
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    """A ZeroMQ context of the test's own; every socket must have been closed in the end."""
+    made: Context = zmq.Context()
+    yield made
+    # pyzmq keeps its sockets in a weak set of no public name.
+    left = [repr(socket) for socket in set(made._sockets) if not socket.closed]
+    made.destroy(linger=0)
+    assert not left, f"sockets left open: {left}"

@@ -1,0 +1,137 @@
+"""Calls that cannot be taken are refused at once, with a status and a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes import offers
+from tests.fakes.bot import echo_bot, serving
+from tests.fakes.caller import FakeCaller, Refused
+from tests.fakes.serve import ServeProcess
+from tests.support import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = offers.offer(offers.audio("0"), offers.data("1"))
+
+
+async def post(serve: ServeProcess, **more: Any) -> tuple[int, dict[str, Any]]:
+    async with serve.client() as client:
+        response = await client.post("/api/offer", json={"sdp": GOOD, "type": "offer", **more})
+        assert response.elapsed.total_seconds() < 3
+        return response.status_code, response.json()
+
+
+async def test_without_a_bot_callers_are_refused_at_once(runtime_dir: Path) -> None:
+    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
+        status, body = await post(serve)
+        assert (status, body["code"]) == (503, "no_bot")
+        assert "no bot is connected" in body["detail"]
+        status, health = await serve.health()
+        assert status == 503
+        assert any("no bot" in reason for reason in health["reasons"])
+        assert health["sessions"] == 0
+
+
+async def test_a_busy_bot_refuses_until_it_has_room_again(runtime_dir: Path) -> None:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(echo_bot(capacity=1), serve.endpoint) as bot,
+    ):
+        async with FakeCaller(serve.url) as first:
+            await first.hears(440)
+            with pytest.raises(Refused) as refused:
+                async with FakeCaller(serve.url):
+                    pass
+            assert (refused.value.status, refused.value.body["code"]) == (503, "bots_busy")
+            await first.hears(440)
+        await until(lambda: not bot.sessions, 10, what="the end of the first call")
+        async with FakeCaller(serve.url) as second:
+            await second.hears(440)
+
+
+async def test_a_bot_of_capacity_0_takes_no_caller(runtime_dir: Path) -> None:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(echo_bot(capacity=0), serve.endpoint),
+    ):
+        status, body = await post(serve)
+        assert (status, body["code"]) == (503, "bots_busy")
+
+
+async def test_a_caller_gets_the_bot_it_names_and_no_other(runtime_dir: Path) -> None:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(echo_bot("one"), serve.endpoint) as one,
+        serving(echo_bot("two"), serve.endpoint) as two,
+    ):
+        async with FakeCaller(serve.url, request_data={"bot": "two"}) as caller:
+            await caller.hears(440)
+            assert (len(one.sessions), len(two.sessions)) == (0, 1)
+        async with FakeCaller(serve.url) as caller:
+            await caller.hears(440)
+            assert len(one.sessions) == 1
+        status, body = await post(serve, request_data={"bot": "three"})
+        assert (status, body["code"]) == (503, "no_bot")
+        assert "three" in body["detail"]
+
+
+async def test_the_default_bot_is_the_one_that_the_settings_name(runtime_dir: Path) -> None:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0", "--default-bot", "two") as serve,
+        serving(echo_bot("one"), serve.endpoint) as one,
+    ):
+        status, body = await post(serve)
+        assert (status, body["code"]) == (503, "no_bot")
+        async with (
+            serving(echo_bot("two"), serve.endpoint) as two,
+            FakeCaller(serve.url) as caller,
+        ):
+            await caller.hears(440)
+            assert (len(one.sessions), len(two.sessions)) == (0, 1)
+
+
+async def test_more_sessions_than_the_engine_may_hold_are_refused(runtime_dir: Path) -> None:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0", "--max-sessions", "1") as serve,
+        serving(echo_bot(), serve.endpoint),
+        FakeCaller(serve.url) as caller,
+    ):
+        status, body = await post(serve)
+        assert (status, body["code"]) == (503, "overloaded")
+        await caller.hears(440)
+
+
+async def test_a_bot_that_cannot_be_served_ends_serve_with_its_reason(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
+    serve = ServeProcess(runtime_dir, "--bot", str(tmp_path / "nowhere.py"))
+    try:
+        serve.start()
+        assert await serve.ended() == 1
+        assert "there is no Python file" in serve.log()
+        assert "cannot be started" in serve.log()
+    finally:
+        serve.close()
+
+
+async def test_a_caller_of_a_bot_that_leaves_at_once_is_let_in_and_told(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "hasty.py"
+    file.write_text(
+        "from engine.sdk import Bot\nbot = Bot('hasty')\n\n"
+        "@bot.session\nasync def leave(session):\n    pass\n"
+    )
+    async with ServeProcess(runtime_dir, "--bot", str(file)) as serve:
+        await serve.settled()
+        caller = FakeCaller(serve.url)
+        try:
+            await caller.dial()
+            await caller.until(lambda: "closed" in caller.states, "the end of the call", 10)
+            assert "connected" in caller.states
+        finally:
+            await caller.close()

@@ -1,0 +1,196 @@
+"""Speaking and being interrupted: what was cut, what was heard, where the playback is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.sdk import Bot, Flushed, Played, Session
+from tests.fakes.audio import FRAME, loud_frames, silence_source, tone
+from tests.fakes.bot import serving
+from tests.fakes.caller import FakeCaller
+from tests.fakes.serve import ServeProcess
+from tests.support import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HZ = 48_000
+# Two ticks, and one for the tail of the codec.
+SLACK_FRAMES = 3
+MEDIA = pytest.mark.parametrize("media", ["shm", "zmq"])
+
+
+@MEDIA
+async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
+    runtime_dir: Path, media: str
+) -> None:
+    bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
+    flushed: list[Flushed] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        await session.play(tone(500, 45_000))
+        async for _ in session.audio():
+            if session.position >= 12_000:
+                break
+        flushed.append(await session.flush())
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        await until(lambda: bool(flushed), 10, what="the flush")
+        await caller.until(lambda: loud_frames(caller.heard()) > 3, "the tone")
+        await caller.hears_silence(1.0)
+        heard = loud_frames(caller.heard())
+    sent_frames = flushed[0].cursor / FRAME
+    assert flushed[0].exact
+    assert 12_000 <= flushed[0].cursor < 45_000
+    assert sent_frames - SLACK_FRAMES <= heard <= sent_frames + SLACK_FRAMES
+
+
+@MEDIA
+async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_cut(
+    runtime_dir: Path, media: str
+) -> None:
+    bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
+    results: list[tuple[Played, Flushed]] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        playing = asyncio.create_task(session.play(tone(500, 5 * HZ)))
+        async for _ in session.audio():
+            if session.position >= HZ // 2:
+                break
+        flush = session.flush()
+        results.append((await playing, await flush))
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        await until(lambda: bool(results), 15, what="the end of play")
+        await caller.hears_silence(0.5)
+    played, flush = results[0]
+    assert HZ // 2 <= flush.cursor < 2 * HZ
+    assert played.start == 0
+    assert flush.cursor < played.end < 5 * HZ, "the ring holds one second, the rest waited"
+    assert played.cut == 5 * HZ - flush.cursor
+
+
+@MEDIA
+async def test_what_is_played_after_a_flush_is_heard_whole(runtime_dir: Path, media: str) -> None:
+    bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
+    played: list[Played] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        await session.play(tone(500, 40_000))
+        await session.flush()
+        played.append(await session.play(tone(900, HZ // 2)))
+        await session.wait_played()
+        session.send("done")
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        await caller.until(lambda: "done" in caller.messages, "the end of the speech")
+        await caller.until(lambda: loud_frames(caller.heard()) >= 23, "the second tone")
+        await caller.hears_silence(0.3)
+        assert loud_frames(caller.heard()) <= 25 + 2 * SLACK_FRAMES
+    assert played[0].cut == 0
+
+
+@MEDIA
+async def test_the_position_grows_and_is_never_beyond_what_was_written(
+    runtime_dir: Path, media: str
+) -> None:
+    bot = Bot("speaker", mic_hz=16_000, speaker_hz=16_000, media=media)  # type: ignore[arg-type]
+    positions: list[tuple[int, int]] = []
+    done = asyncio.Event()
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        written = 0
+        async for _ in session.audio():
+            if written < 16_000:
+                played = await session.play(tone(500, 400, start=written, hz=16_000))
+                written = played.end
+            positions.append((session.position, written))
+            if session.position == written == 16_000:
+                break
+        done.set()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()),
+        asyncio.timeout(20),
+    ):
+        await done.wait()
+    assert all(position <= written for position, written in positions)
+    seen = [position for position, _ in positions]
+    assert seen == sorted(seen)
+    assert seen[-1] == 16_000
+
+
+@MEDIA
+async def test_wait_played_returns_when_everything_has_left(runtime_dir: Path, media: str) -> None:
+    bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
+    positions: list[int] = []
+    played: list[Played] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        for _ in range(3):
+            played.append(await session.play(tone(500, 10_000)))
+            session.end_of_speech()
+            await session.wait_played()
+            positions.append(session.position)
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()),
+    ):
+        await until(lambda: len(positions) == 3, 10, what="the end of the speech")
+    assert [result.end for result in played] == [10_000, 20_000, 30_000]
+    assert positions == [10_000, 20_000, 30_000]
+    assert all(result.cut == 0 for result in played)
+
+
+async def test_concurrent_plays_queue_up_whole(runtime_dir: Path) -> None:
+    bot = Bot("speaker")
+    played: list[Played] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        tones = [tone(hertz, HZ) for hertz in (400, 600, 800)]
+        played.extend(await asyncio.gather(*(session.play(pcm) for pcm in tones)))
+        await session.wait_played()
+        session.send("done")
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        for hertz in (400, 600, 800):
+            await caller.hears(hertz, seconds=0.4)
+        await caller.until(lambda: "done" in caller.messages, "the end")
+    assert [(p.start, p.end, p.cut) for p in played] == [
+        (0, HZ, 0),
+        (HZ, 2 * HZ, 0),
+        (2 * HZ, 3 * HZ, 0),
+    ]

@@ -1,0 +1,234 @@
+"""Helpers of every kind of test: waiting without sleeping, a sample for every cursor, leaks.
+
+`pattern` gives each cursor its own sample, so that a reader can tell from the bytes alone
+which samples it holds. `Leaks` is what `conftest` asks after each test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from ipc import segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+LEAK_VARIABLE = "LEAK_CHECK_TEST"
+LEAK_DEADLINE_S = 2.0
+POLL_S = 0.001
+# pytest-timeout, xdist (execnet) and the loop's own executor keep threads of their own.
+HARNESS_THREADS = ("MainThread", "pytest_timeout", "execnet", "Dummy-", "asyncio_")
+
+_test_numbers = itertools.count(1)
+
+
+async def until(
+    condition: Callable[[], object], timeout_s: float = 5.0, *, what: str = "the condition"
+) -> None:
+    """Let the loop turn until `condition()` is true; AssertionError after `timeout_s`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while not condition():
+        if loop.time() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
+        turned = asyncio.Event()
+        timer = loop.call_later(POLL_S, turned.set)
+        try:
+            await turned.wait()
+        finally:
+            timer.cancel()
+
+
+def reaches(read: Callable[[], int], wanted: int) -> Callable[[], bool]:
+    """The condition that `read()` is `wanted` or more."""
+    return lambda: read() >= wanted
+
+
+def wait_until(
+    condition: Callable[[], object], timeout_s: float = 5.0, *, what: str = "the condition"
+) -> None:
+    """`until` for code without a loop."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
+        pause.wait(POLL_S)
+
+
+def pattern(cursor: int, count: int, channels: int = 1) -> bytes:
+    """`count` samples from `cursor` on: each is a hash of its whole 64-bit cursor and channel."""
+    places = np.arange(count, dtype=np.uint64) + np.uint64(cursor)
+    mixed = places * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    left = (mixed >> np.uint64(48)).astype(np.uint16)
+    if channels == 1:
+        return left.tobytes()
+    right = (mixed >> np.uint64(32)).astype(np.uint16)
+    return np.stack((left, right), axis=1).tobytes()
+
+
+def pcm(cursor: int, count: int, channels: int = 1) -> memoryview:
+    """`pattern` as the rings take it."""
+    return memoryview(pattern(cursor, count, channels))
+
+
+class LoopErrors:
+    """What reached the loop's exception handler: exceptions that escaped a callback."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(self._handle)
+
+    def _handle(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.seen.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+class Leaks:
+    """What a test may leave behind, and whether it did.
+
+    Processes are found as children of this one and by a variable in the environment, which
+    also an orphan has inherited. Shared memory and files are looked for only under the
+    engine ids and directories that the test has registered, as other tests run beside it.
+    """
+
+    def __init__(self) -> None:
+        self._mark = f"{os.getpid()}-{next(_test_numbers)}"
+        self._engine_ids: set[str] = set()
+        self._runtime_dirs: set[Path] = set()
+        self._owned: list[Path] = []
+        self._children = _children()
+        self._threads = set(threading.enumerate())
+        self._before = os.environ.get(LEAK_VARIABLE)
+        os.environ[LEAK_VARIABLE] = self._mark
+
+    def watch_engine(self, engine_id: str) -> None:
+        """No segment of this engine may be left."""
+        self._engine_ids.add(engine_id)
+
+    def watch_runtime_dir(self, path: Path) -> None:
+        """No file but `lock` may be left below this directory."""
+        self._runtime_dirs.add(path)
+
+    def forget_runtime_dir(self, path: Path) -> None:
+        """For a test that kills an engine and starts none after it, which would sweep."""
+        self._runtime_dirs.discard(path)
+
+    def make_runtime_dir(self) -> Path:
+        """A watched directory with a path of at most 60 bytes, removed after the check."""
+        path = Path(tempfile.mkdtemp(prefix="bb", dir=_short_temporary()))
+        self._owned.append(path)
+        self.watch_runtime_dir(path)
+        return path
+
+    def left(self) -> list[str]:
+        """A line for everything that is there now and was not before."""
+        lines = [
+            f"process {process.pid}: {_command(process)}" for process in self._processes().values()
+        ]
+        lines += [
+            f"thread {thread.name!r}"
+            for thread in threading.enumerate()
+            if thread not in self._threads
+            and thread.is_alive()
+            and not thread.name.startswith(HARNESS_THREADS)
+        ]
+        for engine_id in sorted(self._engine_ids):
+            lines += [f"shared memory {name}" for name in segment.names_of(engine_id)]
+        for directory in sorted(self._runtime_dirs):
+            lines += [_describe(path) for path in directory.rglob("*") if path.name != "lock"]
+        return lines
+
+    def finish(self) -> list[str]:
+        """Wait until nothing is left, at most 2 s; clean up and return what was."""
+        deadline = time.monotonic() + LEAK_DEADLINE_S
+        pause = threading.Event()
+        while (left := self.left()) and time.monotonic() < deadline:
+            pause.wait(0.01)
+        for process in self._processes().values():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for engine_id in self._engine_ids:
+            for name in segment.names_of(engine_id):
+                segment.unlink_name(name)
+        for path in self._owned:
+            shutil.rmtree(path, ignore_errors=True)
+        if self._before is None:
+            os.environ.pop(LEAK_VARIABLE, None)
+        else:
+            os.environ[LEAK_VARIABLE] = self._before
+        return left
+
+    def _processes(self) -> dict[int, psutil.Process]:
+        found: dict[int, psutil.Process] = {}
+        for pid, child in _children().items():
+            if self._children.get(pid) != child:
+                found[pid] = child
+                with contextlib.suppress(psutil.Error):
+                    found.update((inner.pid, inner) for inner in child.children(recursive=True))
+        found.update(_marked(f"{LEAK_VARIABLE}={self._mark}"))
+        return {pid: process for pid, process in found.items() if _alive(process)}
+
+
+def _children() -> dict[int, psutil.Process]:
+    return {child.pid: child for child in psutil.Process().children()}
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[:200]
+    except psutil.Error:
+        return "gone meanwhile"
+
+
+def _marked(setting: str) -> dict[int, psutil.Process]:
+    """Processes that were started with this environment setting (Linux; elsewhere none)."""
+    found: dict[int, psutil.Process] = {}
+    wanted = setting.encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environment.parent.name)
+        # This process' own environment there is that of its start; an xdist worker's too.
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError, psutil.Error):
+            if wanted in environment.read_bytes().split(b"\0"):
+                found[pid] = psutil.Process(pid)
+    return found
+
+
+def _describe(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        mode = path.lstat().st_mode
+        if stat.S_ISSOCK(mode):
+            return f"socket {path}"
+        if stat.S_ISDIR(mode):
+            return f"directory {path}"
+    return f"file {path}"
+
+
+def _short_temporary() -> str:
+    # macOS gives each user a temporary directory of almost 50 bytes; `bb` and 8 more must fit.
+    directory = tempfile.gettempdir()
+    return directory if len(os.fsencode(directory)) <= 40 else "/tmp"

@@ -1,0 +1,54 @@
+"""The command line shows every setting and keeps secrets off it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.cli import cli
+from engine.config import Settings
+
+runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_without_arguments_the_commands_are_listed() -> None:
+    result = runner.invoke(cli, [])
+    for command in ("serve", "bot"):
+        assert command in plain(result.output)
+
+
+def test_every_setting_but_the_secret_is_a_flag() -> None:
+    shown = plain(runner.invoke(cli, ["serve", "--help"]).output)
+    for name in Settings.model_fields:
+        flag = f"--{name.replace('_', '-')}"
+        assert (re.search(rf"{flag}\b(?!-)", shown) is not None) == (name != "bot_token"), flag
+    assert "--config" in shown
+
+
+def test_the_help_of_a_bot_does_not_show_what_only_the_engine_passes() -> None:
+    shown = plain(runner.invoke(cli, ["bot", "--help"]).output)
+    assert "--connect" in shown
+    assert "--life" not in shown
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ("no_such_module_at_all:bot", "no_such_module_at_all"),
+        ("/nowhere/bot.py", "/nowhere/bot.py"),
+        ("json:dumps", "dumps"),
+        ("json:nothing", "nothing"),
+    ],
+)
+def test_a_bot_that_cannot_be_found_is_one_line_and_its_own_code(spec: str, word: str) -> None:
+    result = runner.invoke(cli, ["bot", spec])
+    assert result.exit_code == 78, "trying again cannot help"
+    assert result.stderr.startswith("error: ")
+    assert word in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,87 @@
+"""The names that others import. One that goes is a break; a new one is added here on purpose."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+SDK = ["AudioFrame", "Bot", "Flushed", "Played", "Session"]
+IPC = {
+    "audio_ring": "BotRing WorkerRing",
+    "bell": "Bell BellRope BellRopes new_name path_of",
+    "channel": "Channel",
+    "clock": "Clock ManualClock MonotonicClock",
+    "errors": "AlreadyAttached AuthError BackbeatError BotError BotGone BotRejected ConfigError "
+    "DtlsFailed IceFailed LayoutMismatch LimitError MalformedMessage MessageTooLarge "
+    "NegotiationError NoBot NoWorker Overloaded ProtocolError QuotaExceeded RateLimited "
+    "RingClosed RingError SdpRejected SessionClosed SessionNotFound StaleEpoch StateError "
+    "UnknownMessage UnsupportedCodec VersionMismatch WorkerDied WorkerError WorkerStalled "
+    "from_wire",
+    "frames": "AudioFrame AudioRawFrame CancelFrame ControlFrame DataFrame EndFrame Frame "
+    "ImageRawFrame InputAudioRawFrame InputImageRawFrame InputTransportMessageFrame "
+    "OutputAudioRawFrame OutputImageRawFrame OutputTransportMessageFrame "
+    "OutputTransportMessageUrgentFrame SpriteFrame StartFrame SystemFrame UserImageRawFrame "
+    "UserImageRequestFrame",
+    "life": "end_with_parent started",
+    "loop": "new_runner",
+    "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
+    "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Connected Disconnected "
+    "DropRing Envelope Failure Goodbye Hello LegState Message Offer OfferSession Ok OpenRing "
+    "RingAttached RingOpened SendMessage SessionClosed TrackStatus Unreadable Welcome WorkerBeat "
+    "WorkerHello WorkerSettings check_data decode encode",
+    "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes",
+    "runtime_dir": "RuntimeDir current_endpoint default_path",
+    "segment": "Segment names_of new_name unlink_name",
+    "sockets": "SocketReader check_endpoint open_socket",
+}
+# What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).
+HEAVY = {"aioice", "aiortc", "av", "cv2", "fastapi", "uvicorn", "workers"}
+
+
+def documented(module_name: str) -> set[str]:
+    module = importlib.import_module(module_name)
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module_name
+        and inspect.getdoc(value)
+    }
+
+
+@pytest.mark.parametrize("module", IPC)
+def test_promised_names_of_ipc_are_there_and_documented(module: str) -> None:
+    missing = set(IPC[module].split()) - documented(f"ipc.{module}")
+
+    assert not missing
+
+
+def test_no_module_of_ipc_is_left_out_of_this_list() -> None:
+    modules = {path.stem for path in (ROOT / "ipc").glob("*.py")} - {"__init__"}
+
+    assert modules == set(IPC), "list its names here"
+
+
+def test_the_sdk_offers_exactly_its_documented_names() -> None:
+    sdk = importlib.import_module("engine.sdk")
+
+    assert sorted(sdk.__all__) == SDK
+    assert all(inspect.getdoc(getattr(sdk, name)) for name in SDK)
+
+
+def test_importing_the_sdk_loads_nothing_heavy() -> None:
+    code = "import engine.sdk, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "engine" in run.stdout.split()
+    assert not HEAVY & set(run.stdout.split())

@@ -1,0 +1,317 @@
+"""aiortc has what we reach for, and when it has not, a sentence says what is missing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import aioice
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
+from aiortc.rtcdtlstransport import RTCDtlsTransport
+from aiortc.rtcrtpparameters import (
+    RTCRtcpParameters,
+    RTCRtpCodecParameters,
+    RTCRtpHeaderExtensionParameters,
+    RTCRtpSendParameters,
+)
+from pylibsrtp import Error, Policy, Session
+
+from ipc.errors import ConfigError
+from tests.support import until
+from workers.webrtc import hooks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+KEY = bytes(range(30))
+MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
+OPUS = RTCRtpCodecParameters("audio/opus", 48_000, 2, 111)
+PARAMETERS = RTCRtpSendParameters(codecs=[OPUS], rtcp=RTCRtcpParameters(cname="a name"), muxId="0")
+
+
+@pytest.fixture
+async def transceiver() -> AsyncIterator[RTCRtpTransceiver]:
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    yield peer.addTransceiver("audio")
+    await peer.close()
+
+
+def outbound() -> Session:
+    return Session(
+        Policy(
+            key=KEY,
+            ssrc_type=Policy.SSRC_ANY_OUTBOUND,
+            srtp_profile=Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+        )
+    )
+
+
+def inbound() -> Session:
+    return Session(
+        Policy(
+            key=KEY,
+            ssrc_type=Policy.SSRC_ANY_INBOUND,
+            srtp_profile=Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+        )
+    )
+
+
+def over(session: Session) -> RTCDtlsTransport:
+    return cast("RTCDtlsTransport", SimpleNamespace(_tx_srtp=session))
+
+
+def rtp(sequence: int, payload: bytes) -> bytes:
+    return bytes.fromhex(f"806f{sequence:04x}000003c0deadbeef") + payload
+
+
+# -- the self-test ------------------------------------------------------------------------
+
+
+async def test_the_installed_aiortc_fits() -> None:
+    await hooks.self_test()
+
+
+async def assert_named(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        await hooks.self_test()
+    assert raised.value.code == "hooks"
+    assert "this version of aiortc is not the one that the workers know" in str(raised.value)
+    assert name in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["_run_rtp", "_run_rtcp", "_handle_rtcp_packet"])
+async def test_a_renamed_method_of_the_sender_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RTCRtpSender, f"{name}_anew", getattr(RTCRtpSender, name), raising=False)
+    monkeypatch.delattr(RTCRtpSender, name)
+    await assert_named(name)
+
+
+@pytest.mark.parametrize(
+    ("owner", "attribute", "named"),
+    [
+        (RTCRtpSender, "_RTCRtpSender__rtp_started", "__rtp_started"),
+        (RTCRtpSender, "_RTCRtpSender__rtp_exited", "__rtp_exited"),
+        (RTCRtpSender, "_RTCRtpSender__rtcp_started", "__rtcp_started"),
+        (RTCRtpSender, "_RTCRtpSender__rtcp_exited", "__rtcp_exited"),
+        (RTCRtpSender, "_RTCRtpSender__cname", "__cname"),
+        (RTCRtpSender, "_ssrc", "_ssrc"),
+        (RTCDtlsTransport, "_tx_srtp", "_tx_srtp"),
+        (RTCRtpTransceiver, "_headerExtensions", "_headerExtensions"),
+        (aioice.Connection, "_nominated", "_nominated"),
+        (Session, "_srtp", "_srtp"),
+    ],
+)
+async def test_a_renamed_attribute_is_named(
+    owner: type[Any], attribute: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = owner.__init__
+
+    def begin_otherwise(self: Any, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        vars(self)[f"{attribute}_anew"] = vars(self).pop(attribute)
+
+    monkeypatch.setattr(owner, "__init__", begin_otherwise)
+    await assert_named(named)
+
+
+async def test_a_library_that_protects_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks.Protector, "protect", lambda _self, length: length)
+    with pytest.raises(ConfigError) as raised:
+        await hooks.self_test()
+    assert raised.value.code == "hooks"
+
+
+async def test_the_self_test_leaves_the_next_one_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.delattr(RTCRtpSender, "_run_rtp")
+        await assert_named("_run_rtp")
+    await hooks.self_test()
+
+
+# -- SRTP in place ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 3, 20, 160, 1_275])
+def test_in_place_is_what_pylibsrtp_makes_of_a_copy(length: int) -> None:
+    buffer = bytearray(1_500)
+    protector, reference = hooks.Protector(over(outbound()), buffer), outbound()
+    for sequence in (0xFFFE, 0xFFFF, 0, 1):  # and over the rollover of the sequence
+        packet = rtp(sequence, bytes(range(256)) * 5)[: 12 + length]
+        buffer[: len(packet)] = packet
+        written = protector.protect(len(packet))
+        assert written == len(packet) + 10
+        assert bytes(buffer[:written]) == reference.protect(packet)
+
+
+def test_the_peer_reads_what_was_protected_in_place() -> None:
+    buffer = bytearray(1_500)
+    protector, peer = hooks.Protector(over(outbound()), buffer), inbound()
+    for sequence in range(3):
+        packet = rtp(sequence, b"opus" * sequence)
+        buffer[: len(packet)] = packet
+        assert peer.unprotect(bytes(buffer[: protector.protect(len(packet))])) == packet
+
+
+def test_what_srtp_refuses_is_a_length_of_zero() -> None:
+    buffer = bytearray(1_500)
+    protector = hooks.Protector(over(outbound()), buffer)
+    assert protector.protect(3) == 0
+    packet = rtp(1, b"opus")
+    buffer[: len(packet)] = packet
+    assert protector.protect(len(packet)) == len(packet) + 10
+
+
+def test_rtcp_is_protected_in_a_copy() -> None:
+    report = bytes.fromhex("80c90001deadbeef")
+    protector = hooks.Protector(over(outbound()), bytearray(1_500))
+    hidden = protector.protect_rtcp(report)
+    assert hidden == outbound().protect_rtcp(report)
+    assert inbound().unprotect_rtcp(hidden) == report
+    with pytest.raises(Error):
+        inbound().unprotect_rtcp(hidden[:-1] + bytes([hidden[-1] ^ 1]))
+
+
+# -- the pair that ICE chose --------------------------------------------------------------
+
+
+class Socket:
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, tuple[str, int]]] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
+        self.sent.append((data, address))
+
+
+def pair(socket: Socket | None, port: int) -> Any:
+    return SimpleNamespace(
+        protocol=SimpleNamespace(transport=socket), remote_addr=("192.0.2.1", port)
+    )
+
+
+def path_over(pairs: dict[int, Any]) -> hooks.Path:
+    connection = SimpleNamespace(_nominated=pairs)
+    dtls = SimpleNamespace(transport=SimpleNamespace(_connection=connection))
+    return hooks.Path(cast("RTCDtlsTransport", dtls))
+
+
+def test_a_datagram_takes_the_pair_of_the_moment() -> None:
+    old, new = Socket(), Socket()
+    pairs = {1: pair(old, 4_000)}
+    path = path_over(pairs)
+    assert path.send(b"first")
+    pairs[1] = pair(new, 5_000)
+    assert path.send(b"second")
+    assert old.sent == [(b"first", ("192.0.2.1", 4_000))]
+    assert new.sent == [(b"second", ("192.0.2.1", 5_000))]
+
+
+def test_without_a_pair_or_a_socket_nothing_is_sent() -> None:
+    closing = Socket()
+    closing.closing = True
+    assert not path_over({}).send(b"x")
+    assert not path_over({1: pair(None, 4_000)}).send(b"x")
+    assert not path_over({1: pair(closing, 4_000)}).send(b"x")
+    assert closing.sent == []
+
+
+def test_the_media_ids_extension_is_the_one_that_was_negotiated(
+    transceiver: RTCRtpTransceiver,
+) -> None:
+    transceiver._headerExtensions = []
+    assert hooks.mid_extension_of(transceiver) is None
+    transceiver._headerExtensions = [
+        RTCRtpHeaderExtensionParameters(1, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
+        RTCRtpHeaderExtensionParameters(4, MID_URI),
+    ]
+    assert hooks.mid_extension_of(transceiver) == 4
+
+
+# -- the parked sender --------------------------------------------------------------------
+
+
+class Parked:
+    """A parked sender and what it told."""
+
+    def __init__(self, sender: RTCRtpSender, fault: Exception | None = None) -> None:
+        self.told: list[Any] = []
+        self._fault = fault
+        hooks.ParkedSender(
+            sender,
+            on_start=self._start,
+            on_stop=lambda: self.told.append("stop"),
+            on_rtcp=lambda packet: self.told.append(packet),
+        )
+
+    def _start(self, codec: Any) -> None:
+        self.told.append(codec)
+        if self._fault is not None:
+            raise self._fault
+
+
+async def test_a_parked_sender_tells_begin_and_end_once(transceiver: RTCRtpTransceiver) -> None:
+    sender = transceiver.sender
+    parked = Parked(sender)
+    assert parked.told == []
+    await sender.send(PARAMETERS)
+    await until(lambda: parked.told, what="the start")
+    assert parked.told == [OPUS]
+    assert hooks.cname_of(sender) == "a name"
+    await sender.stop()
+    assert parked.told == [OPUS, "stop"]
+
+
+async def test_stopping_right_after_the_start_returns(transceiver: RTCRtpTransceiver) -> None:
+    parked = Parked(transceiver.sender)
+    await transceiver.sender.send(PARAMETERS)
+    await transceiver.sender.stop()
+    assert parked.told == [OPUS, "stop"]
+
+
+async def test_stopping_what_never_began_tells_nothing(transceiver: RTCRtpTransceiver) -> None:
+    parked = Parked(transceiver.sender)
+    await transceiver.sender.stop()
+    assert parked.told == []
+    assert hooks.cname_of(transceiver.sender) == ""
+
+
+async def test_rtcp_comes_to_us_and_not_to_aiortc(transceiver: RTCRtpTransceiver) -> None:
+    parked = Parked(transceiver.sender)
+    report = cast("Any", object())  # aiortc's own handler would ask for its type and drop it
+    await transceiver.sender._handle_rtcp_packet(report)
+    assert parked.told == [report]
+
+
+async def test_a_parked_sender_sends_nothing(
+    transceiver: RTCRtpTransceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    async def send_rtp(_self: RTCDtlsTransport, data: bytes) -> None:
+        sent.append(data)
+
+    monkeypatch.setattr(RTCDtlsTransport, "_send_rtp", send_rtp)
+    Parked(transceiver.sender)
+    await transceiver.sender.send(PARAMETERS)
+    await transceiver.sender.stop()
+    assert sent == []
+
+
+async def test_a_start_that_fails_does_not_hold_up_the_stop(
+    transceiver: RTCRtpTransceiver,
+) -> None:
+    sender = transceiver.sender
+    parked = Parked(sender, fault=ValueError("no codec"))
+    await sender.send(PARAMETERS)
+    await sender.stop()
+    assert parked.told == [OPUS, "stop"]
+    task = vars(sender)["_RTCRtpSender__rtp_task"]
+    await until(task.done)
+    assert str(task.exception()) == "no codec"

@@ -1,0 +1,322 @@
+"""The sender from the speaker ring to packets, slot by slot, without a network."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from aiortc.rtp import RtcpByePacket, RtcpPacket, RtcpSrPacket, RtpPacket
+from av import CodecContext, Packet
+
+from ipc.audio_ring import NEVER, BotRing
+from ipc.ring_layout import SPEAKER_WRITE
+from tests.fakes.audio import Samples, level_db, pitch_hz, tone
+from tests.fakes.rings import rings
+from workers.audio.opus import OpusParams
+from workers.webrtc import rtp
+from workers.webrtc.sender import OPUS_SILENCE, Sender
+
+if TYPE_CHECKING:
+    from ipc.clock import ManualClock
+
+FRAME = 960
+
+
+class Wire:
+    """What has left, and a decoder that plays it."""
+
+    def __init__(self, sender: Sender, clock: ManualClock, codec: str = "opus") -> None:
+        self.sender, self.clock = sender, clock
+        self.datagrams: list[bytes] = []
+        self.broken = False
+        packet = rtp.RtpPacket(1234, 96, mid_id=1, mid="0")
+        self.buffer = packet.buffer
+        hz = 48_000 if codec == "opus" else 8_000
+        sender.start(packet, self, self, codec=codec, clock_hz=hz, cname="us")
+        self._decoder = CodecContext.create("libopus", "r")
+        self._decoder.layout = "mono"
+        self._decoder.sample_rate = 48_000
+
+    def protect(self, length: int) -> int:
+        return 0 if self.broken else length
+
+    def protect_rtcp(self, packet: bytes) -> bytes:
+        return packet
+
+    def send(self, data: bytes) -> bool:
+        self.datagrams.append(data)
+        return True
+
+    def run(self, frames: int = 1) -> None:
+        """The pacer's order: encoded a slot ahead, sent on the beat."""
+        for _ in range(frames):
+            self.sender.encode()
+            self.clock.advance_ms(5)
+            self.sender.send(self.clock.now_ns())
+            self.clock.advance_ms(15)
+
+    @property
+    def packets(self) -> list[RtpPacket]:
+        return [RtpPacket.parse(data) for data in self.datagrams if data[1] & 0x7F == 96]
+
+    @property
+    def reports(self) -> list[object]:
+        rtcp = [data for data in self.datagrams if 200 <= data[1] <= 206]
+        return [packet for data in rtcp for packet in RtcpPacket.parse(data)]
+
+    def heard(self) -> Samples:
+        """Everything that has left so far, decoded."""
+        pieces = []
+        for packet in self.packets:
+            for frame in self._decoder.decode(Packet(packet.payload)):
+                samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)[:, 0]
+                if samples.dtype.kind == "f":
+                    samples = samples * 32_767
+                pieces.append(samples.astype(np.int16))
+        self.datagrams.clear()
+        return np.concatenate(pieces)
+
+
+@pytest.fixture
+def sender(clock: ManualClock) -> Sender:
+    return Sender(clock)
+
+
+def write(bot: BotRing, samples: Samples) -> None:
+    assert bot.write_speaker(memoryview(samples.tobytes())) == len(samples)
+
+
+def test_sequence_numbers_and_timestamps_run_without_a_gap(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 10 * FRAME))
+    wire.run(20)
+    packets = wire.packets
+    first = packets[0]
+    assert [p.sequence_number - first.sequence_number for p in packets] == list(range(20))
+    assert [(p.timestamp - first.timestamp) % 2**32 for p in packets] == list(range(0, 19_200, 960))
+    assert [p.marker for p in packets] == [1] + [0] * 19
+    assert sender.packets == 20
+
+
+@pytest.mark.parametrize("hz", [8_000, 12_000, 16_000, 24_000, 48_000])
+def test_every_rate_is_heard_at_its_pitch_and_level(
+    sender: Sender, clock: ManualClock, hz: int
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings(hz)
+    write(bot, tone(440, hz // 2, hz=hz))
+    wire.run(25)
+    heard = wire.heard()[9_600:]
+    assert abs(pitch_hz(heard) - 440) < 4
+    assert abs(level_db(heard) + 12) < 1
+
+
+@pytest.mark.parametrize("law", ["PCMU", "PCMA"])
+def test_peers_without_opus_get_160_bytes_a_frame(
+    sender: Sender, clock: ManualClock, law: str
+) -> None:
+    wire = Wire(sender, clock, law)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 5 * FRAME))
+    wire.run(8)
+    packets = wire.packets
+    assert {len(packet.payload) for packet in packets} == {160}
+    assert {b.timestamp - a.timestamp for a, b in itertools.pairwise(packets)} == {160}
+    assert len(set(packets[3].payload)) > 20, "speech"
+    assert len(set(packets[7].payload)) == 1, "silence"
+
+
+def test_the_anchor_names_the_packet_that_left_and_when(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 3 * FRAME))
+    sender.encode()
+    assert bot.playback().cursor == 0, "what is encoded has not left"
+    assert bot.room() == bot.speaker.capacity - 3 * FRAME
+    clock.advance_ms(5)
+    sender.send(clock.now_ns())
+    anchor = bot.playback()
+    assert (anchor.cursor, anchor.ns) == (FRAME, clock.now_ns())
+    assert anchor.rtp_timestamp == wire.packets[0].timestamp
+    assert bot.room() == bot.speaker.capacity - 2 * FRAME
+
+
+def test_silence_stops_costing_and_speech_after_it_is_whole(
+    sender: Sender, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 5 * FRAME))
+    wire.run(60)
+    assert wire.packets[-1].payload == OPUS_SILENCE
+    encoder = sender._encoder
+    assert encoder is not None
+    monkeypatch.setattr(encoder, "encode", lambda *_: pytest.fail("silence is encoded again"))
+    wire.run(10)
+    monkeypatch.undo()
+    wire.heard()
+    write(bot, tone(440, 20 * FRAME))
+    wire.run(20)
+    assert abs(level_db(wire.heard()[2 * FRAME :]) + 12) < 1
+
+
+def test_dtx_sends_nothing_and_marks_the_first_packet_after_it(clock: ManualClock) -> None:
+    sender = Sender(clock, OpusParams(dtx=True))
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    wire.run(10)
+    assert wire.packets == []
+    write(bot, tone(440, FRAME))
+    wire.run(1)
+    assert [packet.marker for packet in wire.packets] == [1]
+
+
+def test_a_flush_before_the_packet_leaves_replaces_it(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 20 * FRAME))
+    wire.run(5)
+    sender.encode()
+    flush_to = bot.flush()
+    sender.send(clock.now_ns())
+    assert wire.packets[-1].payload == OPUS_SILENCE
+    assert bot.flushed() == (flush_to, 5 * FRAME), "five frames left, not one sample more"
+    assert bot.room() == bot.speaker.capacity
+    wire.run(30)
+    assert level_db(wire.heard()[7 * FRAME :]) < -60, "nothing rings on"
+
+
+def test_what_follows_a_flush_is_sent_from_its_first_sample(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 5 * FRAME + 100))
+    wire.run(5)
+    write(bot, tone(440, 100))
+    sender.encode()  # 200 samples: too few, they wait a tick
+    flush_to = bot.flush()
+    write(bot, tone(900, 20 * FRAME))
+    sender.send(clock.now_ns())
+    wire.heard()
+    wire.run(20)
+    assert bot.playback().cursor == flush_to + 20 * FRAME
+    assert abs(pitch_hz(wire.heard()[FRAME:]) - 900) < 9
+
+
+def test_a_flush_inside_an_encoded_frame_rewinds_to_it(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 500))
+    flush_to = bot.flush()
+    # The flush is stored, and the frame that is encoded now lies across it.
+    bot._words[0x088 // 8] = 0
+    write(bot, tone(900, 10 * FRAME))
+    sender.encode()
+    bot._words[0x088 // 8] = flush_to
+    sender.send(clock.now_ns())
+    assert bot.playback().cursor == flush_to + FRAME, "not one sample behind the flush is lost"
+    wire.run(8)
+    assert abs(pitch_hz(wire.heard()[FRAME:]) - 900) < 9
+
+
+def test_the_rest_of_an_utterance_leaves_at_once_when_its_end_is_known(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, FRAME + 100))
+    bot.end()
+    wire.run(2)
+    assert bot.playback().cursor == FRAME + 100
+    assert bot.underrun == 0
+
+
+def test_the_rest_of_a_frame_waits_one_tick_and_is_then_sent_and_counted(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 500))
+    wire.run(1)
+    assert bot.playback().cursor == 0
+    wire.run(1)
+    assert bot.playback().cursor == 500
+    assert (bot.underrun, sender.underruns) == (FRAME - 500, 1)
+
+
+def test_a_stereo_ring_is_mixed_down_for_a_peer_that_plays_mono(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings(channels=2)
+    pair = np.stack((tone(440, 20 * FRAME), tone(440, 20 * FRAME)), axis=1)
+    assert bot.write_speaker(memoryview(pair.tobytes())) == 20 * FRAME
+    wire.run(20)
+    assert abs(level_db(wire.heard()[2 * FRAME :]) + 12) < 1
+    assert bot.playback().cursor == 20 * FRAME
+
+
+def test_a_stereo_ring_stays_stereo_for_a_peer_that_plays_it(
+    sender: Sender, clock: ManualClock
+) -> None:
+    sender.stereo = True
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings(channels=2)
+    pair = np.stack((tone(440, 5 * FRAME), tone(900, 5 * FRAME)), axis=1)
+    bot.write_speaker(memoryview(pair.tobytes()))
+    wire.run(5)
+    assert all(packet.payload[0] & 0x04 for packet in wire.packets), "the TOC byte says stereo"
+
+
+def test_cursors_that_a_bot_made_up_are_not_followed(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    for lie in (NEVER, 2**63, 48_000 * 60):
+        bot._words[SPEAKER_WRITE] = lie
+        wire.run(2)
+    assert {packet.payload for packet in wire.packets} == {OPUS_SILENCE}
+
+
+def test_reports_map_the_rtp_clock_and_count_what_left(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, _bot = rings()
+    wire.run(100)
+    reports = [report for report in wire.reports if isinstance(report, RtcpSrPacket)]
+    assert len(reports) == 2
+    info = reports[-1].sender_info
+    sent = [p for p in wire.packets if (p.timestamp - info.rtp_timestamp) % 2**32 > 2**31]
+    assert info.packet_count == len(sent) + 1
+    sender.stop()
+    assert isinstance(wire.reports[-1], RtcpByePacket)
+
+
+def test_what_cannot_be_protected_is_counted_and_time_goes_on(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 4 * FRAME))
+    wire.broken = True
+    wire.run(2)
+    wire.broken = False
+    wire.run(2)
+    assert (sender.failures, len(wire.packets)) == (2, 2)
+    assert bot.playback().cursor == 4 * FRAME
+
+
+def test_missed_frames_pass_on_the_rtp_clock_without_sequence_numbers(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    wire.run(1)
+    sender.miss(5)
+    wire.run(1)
+    first, second = wire.packets
+    assert second.sequence_number - first.sequence_number == 1
+    assert second.timestamp - first.timestamp == 6 * FRAME

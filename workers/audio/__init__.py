@@ -1,0 +1,1 @@
+"""Codecs and signal processing: samples and packets in, packets and samples out."""

@@ -1,0 +1,213 @@
+"""Opus by libopus itself: no frames, no executor, no resampler, packets into a buffer of ours.
+
+The library is the one that PyAV's wheel carries, else the system's, else PyAV's codec API
+(slower, and without RESET or DTX control). Rates are 8, 12, 16, 24 or 48 kHz on both sides,
+so what a bot chooses needs no resampling. RFC 6716; libopus' `opus_defines.h` for the numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, Protocol
+
+from ipc.errors import ConfigError, WorkerError
+
+MAX_PACKET_BYTES = 1275
+Application = Literal["voip", "audio", "lowdelay"]
+APPLICATIONS: dict[str, int] = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
+SET_BITRATE = 4002
+SET_COMPLEXITY = 4010
+SET_INBAND_FEC = 4012
+SET_PACKET_LOSS_PERC = 4014
+SET_DTX = 4016
+RESET_STATE = 4028
+GET_LOOKAHEAD = 4027
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpusParams:
+    """How to encode. `fec` needs SILK (`application` voip): libopus emits none otherwise."""
+
+    bitrate_bps: int = 48_000
+    complexity: int = 5
+    application: Application = "lowdelay"
+    fec: bool = False
+    expected_loss_percent: int = 0
+    dtx: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what libopus would refuse or silently ignore."""
+        if not 6_000 <= self.bitrate_bps <= 510_000:
+            raise ConfigError(f"Opus takes 6000 to 510000 bit/s, not {self.bitrate_bps}")
+        if not 0 <= self.complexity <= 10:
+            raise ConfigError(f"Opus' complexity is 0 to 10, not {self.complexity}")
+        if self.application not in APPLICATIONS:
+            raise ConfigError(
+                f"Opus' application is voip, audio or lowdelay, not {self.application!r}"
+            )
+        if not 0 <= self.expected_loss_percent <= 100:
+            raise ConfigError("expected_loss_percent is 0 to 100")
+        if self.fec and self.application == "lowdelay":
+            raise ConfigError("in-band FEC needs application voip or audio: lowdelay emits none")
+
+
+class Encoder(Protocol):
+    """What turns 20 ms of int16 PCM into one packet."""
+
+    lookahead: int
+
+    def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
+        """Encode `samples` per channel that lie at `address`; bytes written to `out`."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what was encoded."""
+        ...
+
+    def close(self) -> None:
+        """Free the encoder."""
+        ...
+
+
+def library_paths() -> list[Path]:
+    """Where libopus may be, best first: in PyAV's wheel, then in the system."""
+    found: list[Path] = []
+    spec = importlib.util.find_spec("av")
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        found += sorted((package.parent / "av.libs").glob("libopus*.so*"))
+        found += sorted((package / ".dylibs").glob("libopus*.dylib"))
+    system = ctypes.util.find_library("opus")
+    if system is not None:
+        found.append(Path(system))
+    return found
+
+
+def load(path: Path) -> ctypes.CDLL | None:
+    """The library at `path` with its signatures, or None when it is not libopus."""
+    try:
+        library = ctypes.CDLL(str(path))
+        create, encode = library.opus_encoder_create, library.opus_encode
+        control, destroy = library.opus_encoder_ctl, library.opus_encoder_destroy
+    except (OSError, AttributeError):
+        return None
+    create.restype = ctypes.c_void_p
+    create.argtypes = [ctypes.c_int32, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
+    encode.restype = ctypes.c_int32
+    encode.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+    ]
+    # The control function is variadic: only its fixed arguments are declared, or they would
+    # travel in the wrong place on Apple's ARM CPUs (ctypes documentation).
+    control.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    control.restype = ctypes.c_int
+    destroy.argtypes = [ctypes.c_void_p]
+    destroy.restype = None
+    return library
+
+
+@cache
+def libopus() -> ctypes.CDLL | None:
+    """libopus for this process, or None when only PyAV has it."""
+    return next((lib for lib in map(load, library_paths()) if lib is not None), None)
+
+
+class LibraryEncoder:
+    """An encoder of libopus."""
+
+    def __init__(self, library: ctypes.CDLL, hz: int, channels: int, params: OpusParams) -> None:
+        self._library = library
+        self._encode = library.opus_encode
+        error = ctypes.c_int()
+        self._state: int | None = library.opus_encoder_create(
+            hz, channels, APPLICATIONS[params.application], ctypes.byref(error)
+        )
+        if not self._state:
+            raise WorkerError(f"libopus refuses an encoder: error {error.value}", code="codec")
+        self._set(SET_BITRATE, params.bitrate_bps)
+        self._set(SET_COMPLEXITY, params.complexity)
+        self._set(SET_INBAND_FEC, int(params.fec))
+        self._set(SET_PACKET_LOSS_PERC, params.expected_loss_percent)
+        self._set(SET_DTX, int(params.dtx))
+        lookahead = ctypes.c_int32()
+        library.opus_encoder_ctl(self._state, GET_LOOKAHEAD, ctypes.byref(lookahead))
+        self.lookahead = lookahead.value
+
+    def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
+        """Encode from memory into `out`; never fails for whole frames of the encoder's rate."""
+        written: int = self._encode(self._state, address, samples, out, len(out))
+        return written
+
+    def reset(self) -> None:
+        """Forget what was encoded: the next packet begins from silence."""
+        self._library.opus_encoder_ctl(self._state, RESET_STATE)
+
+    def close(self) -> None:
+        """Free the encoder."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._library.opus_encoder_destroy(state)
+
+    def _set(self, request: int, value: int) -> None:
+        if self._library.opus_encoder_ctl(self._state, request, ctypes.c_int32(value)) != 0:
+            raise WorkerError(f"libopus refuses setting {request}: {value}", code="codec")
+
+
+class AvEncoder:
+    """The last resort: PyAV's codec API, which knows neither RESET nor DTX."""
+
+    lookahead = 0
+
+    def __init__(self, hz: int, channels: int, params: OpusParams) -> None:
+        import av  # only where there is no libopus to load
+
+        self._av = av
+        self._hz, self._channels, self._params = hz, channels, params
+        self.reset()
+
+    def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
+        """Encode from memory into `out`; 0 when the codec still waits for its look-ahead."""
+        frame = self._av.AudioFrame(format="s16", layout=self._layout, samples=samples)
+        frame.sample_rate = self._hz
+        frame.planes[0].update(ctypes.string_at(address, samples * self._channels * 2))
+        packet = b"".join(bytes(packet) for packet in self._codec.encode(frame))
+        ctypes.memmove(out, packet, len(packet))
+        return len(packet)
+
+    def reset(self) -> None:
+        """Begin anew with a fresh codec."""
+        params = self._params
+        self._layout = "mono" if self._channels == 1 else "stereo"
+        codec = self._av.CodecContext.create("libopus", "w")
+        codec.bit_rate = params.bitrate_bps
+        codec.format = "s16"
+        codec.layout = self._layout
+        codec.sample_rate = self._hz
+        codec.options = {
+            "application": params.application,
+            "compression_level": str(params.complexity),
+            "fec": str(int(params.fec)),
+            "packet_loss": str(params.expected_loss_percent),
+        }
+        self._codec = codec
+
+    def close(self) -> None:
+        """Free the codec."""
+        vars(self).pop("_codec", None)
+
+
+def encoder(hz: int, channels: int, params: OpusParams) -> Encoder:
+    """The best encoder there is for int16 PCM of that rate."""
+    library = libopus()
+    if library is None:
+        return AvEncoder(hz, channels, params)
+    return LibraryEncoder(library, hz, channels, params)

@@ -1,0 +1,116 @@
+"""The beat: 20 ms cut into slots, every session in one of them, sends before anything else.
+
+A pure function of the sessions and `now`: the timer around it is the worker's. In a slot its
+own sessions send what they encoded one slot ago, then the next slot's sessions encode. So a
+packet's time depends neither on how long encoding takes nor on the neighbours. When the
+worker was stopped for longer than a burst may be, the frames it missed are given up: their
+time passes on the RTP clock, no sequence number is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ipc.audio_ring import FRAME_MS
+from ipc.clock import NS_PER_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLOTS = 4
+MAX_BURST_FRAMES = 2
+FRAME_NS = FRAME_MS * NS_PER_MS
+
+
+class Paced(Protocol):
+    """What the pacer drives, 50 times a second each."""
+
+    def send(self, now_ns: int) -> None:
+        """Let the packet go that was encoded a slot ago."""
+        ...
+
+    def encode(self) -> None:
+        """Make the next packet ready."""
+        ...
+
+    def miss(self, frames: int) -> None:
+        """So many frames were given up: time has passed without them."""
+        ...
+
+
+class Pacer:
+    """Which session is due when."""
+
+    def __init__(
+        self, now_ns: int, *, slots: int = SLOTS, on_fault: Callable[[Paced], None]
+    ) -> None:
+        """`on_fault` hears, in the handler of the exception, of a session that failed."""
+        self._on_fault = on_fault
+        self.slot_ns = FRAME_NS // slots
+        self.due_ns = now_ns + self.slot_ns
+        self.ticks = 0
+        self.late_ns = 0
+        self.missed_frames = 0
+        self._slots: list[list[Paced]] = [[] for _ in range(slots)]
+        self._place: dict[Paced, int] = {}
+        self._next = 0
+
+    def add(self, paced: Paced) -> None:
+        """Put a session into the emptiest slot."""
+        place = min(range(len(self._slots)), key=lambda slot: len(self._slots[slot]))
+        # A copy here and in `remove`, because the slot may be being walked through.
+        self._slots[place] = [*self._slots[place], paced]
+        self._place[paced] = place
+
+    def remove(self, paced: Paced) -> None:
+        """Take a session out. Safe when it is not in."""
+        place = self._place.pop(paced, None)
+        if place is not None:
+            self._slots[place] = [other for other in self._slots[place] if other is not paced]
+
+    def run(self, now_ns: int) -> int:
+        """Everything that is due by `now_ns`; returns when the next slot is due."""
+        late_ns = now_ns - self.due_ns
+        if late_ns > self.late_ns:
+            self.late_ns = late_ns
+        if late_ns >= MAX_BURST_FRAMES * FRAME_NS:
+            self._give_up(late_ns // FRAME_NS - (MAX_BURST_FRAMES - 1))
+        while self.due_ns <= now_ns:
+            self._run_slot(now_ns)
+            self.due_ns += self.slot_ns
+        return self.due_ns
+
+    @property
+    def at_frame(self) -> bool:
+        """Whether the slot that comes next begins a frame."""
+        return self._next == 0
+
+    def _run_slot(self, now_ns: int) -> None:
+        self.ticks += 1
+        slots = self._slots
+        due = slots[self._next]
+        self._next = (self._next + 1) % len(slots)
+        for paced in due:
+            try:
+                paced.send(now_ns)
+            except Exception:
+                self._failed(paced)
+        for paced in slots[self._next]:
+            try:
+                paced.encode()
+            except Exception:
+                self._failed(paced)
+
+    def _failed(self, paced: Paced) -> None:
+        self.remove(paced)
+        self._on_fault(paced)
+
+    def _give_up(self, frames: int) -> None:
+        self.due_ns += frames * FRAME_NS
+        self.missed_frames += frames
+        for slot in self._slots:
+            for paced in slot:
+                try:
+                    paced.miss(frames)
+                except Exception:
+                    self._failed(paced)

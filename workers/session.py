@@ -1,0 +1,307 @@
+"""A session as its worker sees it: a leg, the rings of the bot of the moment, their bell.
+
+The session joins the two sides and knows neither the engine nor a socket: what it has to
+tell goes out through `Report`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import heapq
+import itertools
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.errors import BotRejected, StateError
+from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
+from ipc.segment import Segment
+from workers.webrtc.peer import Peer, State
+from workers.webrtc.receiver import Receiver
+from workers.webrtc.sender import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ipc.bell import BellRope
+    from ipc.clock import Clock
+
+log = logging.getLogger(__name__)
+
+MAX_HELD = 256
+CLAIM_DEADLINE_S = 1.0
+
+
+class Report(Protocol):
+    """How a session speaks to the engine."""
+
+    def __call__(self, message: Message) -> object:
+        """Send a notification."""
+        ...
+
+
+async def _nothing() -> None:
+    pass
+
+
+class Rings:
+    """The rings of one bot epoch, in a shared segment or in private memory."""
+
+    def __init__(
+        self,
+        spec: RingSpec,
+        segment_name: str,
+        rope: BellRope | None,
+        old: WorkerRing | None = None,
+    ) -> None:
+        """Make rings; those of an earlier bot (`old`) of the same shape go on in them."""
+        self.epoch = spec.epoch
+        self.rope = rope
+        self.on_close: Callable[[], None] = lambda: None
+        self.claimed: Callable[[], Awaitable[None]] = _nothing
+        if old is not None:
+            old.apply_flush()
+        self.continues = old is not None and old.fits(spec)
+        if old is not None and self.continues:
+            spec = dataclasses.replace(spec, mic_base=old.mic_read, speaker_base=old.taken)
+        size = size_bytes(spec)
+        self._segment = Segment.create(segment_name, size) if segment_name else None
+        buffer = self._segment.buffer if self._segment else memoryview(bytearray(size))
+        self.ring = WorkerRing.format(buffer, spec, os.getpid())
+        if old is not None and self.continues:
+            self.ring.preload(old)
+        self.bot_end = None if self._segment else BotRing(buffer)
+
+    def attach(self) -> None:
+        """The bot has mapped the segment: its name is not needed any more."""
+        if self._segment is not None:
+            self._segment.unlink()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.on_close()
+        if self.bot_end is not None:
+            self.bot_end.release()
+        self.ring.release()
+        if self._segment is not None:
+            self._segment.unlink()
+            self._segment.close()
+        if self.rope is not None:
+            self.rope.let_go()
+
+
+class Session:
+    """One conversation in this worker. `close` is idempotent."""
+
+    def __init__(self, session_id: str, clock: Clock, report: Report) -> None:
+        self.id = session_id
+        self.rings: Rings | None = None
+        self.offered: Rings | None = None
+        self.peer: Peer | None = None
+        # Offers and candidates are carried out one at a time, in the order they came.
+        self.signaling = asyncio.Lock()
+        self._clock = clock
+        self._report = report
+        self._held: list[tuple[int, int, Any]] = []
+        self._order = itertools.count()
+        self._bell_due = False
+        self._flush_ack = 0
+        self.dropped_messages = 0
+        self._closed = False
+        self._replaced: list[asyncio.Task[None]] = []
+
+    # -- the caller's leg ---------------------------------------------------------------
+
+    async def answer(self, sdp: str, *, restart: bool) -> str:
+        """Answer an offer, on a new peer when there is none or on request."""
+        old = self.peer
+        if old is not None and not restart and not old.broken:
+            return await old.answer(sdp)
+        peer = Peer(
+            sender=Sender(self._clock),
+            receiver=Receiver(self._clock, self._mic_grew),
+            on_state=self._leg_changed,
+            on_message=self._caller_said,
+            on_track_status=self._track_changed,
+        )
+        try:
+            answer = await peer.answer(sdp)
+            if self._closed:
+                raise StateError("the session has ended", code="session_closed")
+        except BaseException:
+            await peer.close()
+            raise
+        self.peer = peer
+        self._join()
+        if old is not None:
+            peer.data.inherit(old.data)
+            self._replaced.append(asyncio.create_task(old.close(), name="replaced peer"))
+        return answer
+
+    async def add_candidates(self, candidates: list[Candidate]) -> None:
+        """Trickled candidates of the caller."""
+        if self.peer is None:
+            raise StateError("the session has no WebRTC leg")
+        await self.peer.add_candidates(candidates)
+
+    def say(self, data: Any, at: int | None) -> None:
+        """Send the caller an app message, after speaker sample `at` has left."""
+        # A bot may speak before the engine has told us that it attached.
+        rings = self.rings or self.offered
+        if at is None or rings is None:
+            self._send_now(data)
+        elif rings.ring.flush_sent < at <= rings.ring.flush_ack:
+            # The flush, through shared memory, was quicker than the message.
+            self.dropped_messages += 1
+        elif rings.ring.speaker_sent >= at:
+            self._send_now(data)
+        elif len(self._held) >= MAX_HELD:
+            self.dropped_messages += 1
+        else:
+            heapq.heappush(self._held, (at, next(self._order), data))
+
+    def _send_now(self, data: Any) -> None:
+        if self.peer is None:
+            self.dropped_messages += 1
+            return
+        try:
+            self.peer.data.send(data)
+        except (TypeError, ValueError) as error:
+            self.dropped_messages += 1
+            log.warning("message to the caller of %s cannot be sent: %s", self.id, error)
+
+    def _leg_changed(self, peer: Peer, state: State) -> None:
+        if peer is self.peer:
+            reasons: dict[str, str] = {"lost": "lost", "closed": "caller_left"}
+            reason = reasons.get(state, "")
+            self._report(LegState(session=self.id, state=state, reason=reason))
+
+    def _caller_said(self, data: Any) -> None:
+        self._report(AppMessage(session=self.id, data=data, cursor=self._mic_cursor()))
+
+    def _track_changed(self, receiver_index: int, enabled: bool) -> None:
+        self._report(
+            TrackStatus(
+                session=self.id,
+                receiver_index=receiver_index,
+                enabled=enabled,
+                cursor=self._mic_cursor(),
+            )
+        )
+
+    def _mic_cursor(self) -> int:
+        return self.rings.ring.mic_written if self.rings else 0
+
+    # -- the bot's rings ----------------------------------------------------------------
+
+    def offer_rings(self, rings: Rings) -> None:
+        """Keep rings for a bot that may attach; until then those of the last one go on."""
+        if self.offered is not None:
+            self.offered.close()
+        self.offered = rings
+
+    async def attach_rings(self, epoch: int) -> None:
+        """The bot of `epoch` has them: media flows through them from now on.
+
+        Raises BotRejected when it has not.
+        """
+        rings, old = self.offered, self.rings
+        if rings is None or rings.epoch != epoch:
+            raise StateError("these rings are not offered any more")
+        try:
+            async with asyncio.timeout(CLAIM_DEADLINE_S):
+                await rings.claimed()
+        except TimeoutError:
+            raise BotRejected("it has not claimed the stream") from None
+        if self.offered is not rings:
+            raise StateError("these rings are not offered any more")
+        if rings.bot_end is None and not rings.ring.bot_pid:
+            raise BotRejected("it has not mapped the segment")
+        self.offered, self.rings = None, rings
+        rings.attach()
+        if old is not None:
+            if rings.continues:
+                rings.ring.continue_from(old.ring)
+            else:
+                self._held.clear()
+        self._flush_ack = rings.ring.flush_ack
+        self._join()
+        if old is not None:
+            old.close()
+
+    def withdraw_rings(self, epoch: int) -> None:
+        """The bot of `epoch` did not come."""
+        if self.offered is not None and self.offered.epoch == epoch:
+            self.offered.close()
+            self.offered = None
+
+    def _join(self) -> None:
+        ring = self.rings.ring if self.rings is not None else None
+        if self.peer is not None:
+            self.peer.sender.ring = ring
+            self.peer.receiver.ring = ring
+
+    # -- the beat -----------------------------------------------------------------------
+
+    def encode(self) -> None:
+        """A slot ahead: make the next packet ready."""
+        if self.peer is not None:
+            self.peer.sender.encode()
+
+    def miss(self, frames: int) -> None:
+        """Frames were given up after a stall."""
+        if self.peer is not None:
+            self.peer.sender.miss(frames)
+
+    def send(self, now_ns: int) -> None:
+        """Every 20 ms: let the packet go, answer flushes, free held messages, ring the bell."""
+        if self.peer is not None:
+            self.peer.sender.send(now_ns)
+        rings = self.rings
+        if rings is None:
+            return
+        ring = rings.ring
+        ring.beat(now_ns)
+        ring.apply_flush()
+        if ring.flush_ack != self._flush_ack:
+            self._flush_ack = ring.flush_ack
+            self._bell_due = True
+            self._release_held(ring.flush_sent)
+            while self._held and self._held[0][0] <= self._flush_ack:
+                heapq.heappop(self._held)
+                self.dropped_messages += 1
+        sent = ring.speaker_sent
+        self._release_held(sent)
+        if sent >= ring.speaker_want or sent >= ring.speaker_mark:
+            self._bell_due = True
+        if self._bell_due and rings.rope is not None:
+            self._bell_due = False
+            rings.rope.pull()
+
+    def _release_held(self, sent: int) -> None:
+        while self._held and self._held[0][0] <= sent:
+            self._send_now(heapq.heappop(self._held)[2])
+
+    def _mic_grew(self) -> None:
+        rings = self.rings
+        if rings is not None and rings.rope is not None:
+            self._bell_due = False
+            rings.rope.pull()
+
+    async def close(self, reason: str) -> None:
+        """End the leg politely and give the rings back."""
+        self._closed = True
+        rings, self.rings = self.rings, None
+        self._join()
+        for given in (rings, self.offered):
+            if given is not None:
+                given.close()
+        self.offered = None
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            if reason != "caller_left":
+                peer.data.say_goodbye()
+            await peer.close()
+        await asyncio.gather(*self._replaced, return_exceptions=True)

@@ -1,0 +1,162 @@
+"""Every place where we reach below aiortc's public surface, and the test that it is there.
+
+aiortc is held to a minor version; a worker runs `self_test` at its start and refuses to serve
+when something has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any
+
+from aiortc import RTCConfiguration, RTCPeerConnection
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Policy, Session
+
+from ipc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiortc import RTCRtpSender, RTCRtpTransceiver
+    from aiortc.rtcdtlstransport import RTCDtlsTransport
+
+SRTP_OK = 0
+
+
+class ParkedSender:
+    """An aiortc sender that does no media work: it only tells when it would begin and end."""
+
+    def __init__(
+        self,
+        sender: RTCRtpSender,
+        *,
+        on_start: Callable[[Any], None],
+        on_stop: Callable[[], None],
+        on_rtcp: Callable[[Any], None],
+    ) -> None:
+        self._sender = sender
+        self._on_start = on_start
+        self._on_stop = on_stop
+
+        async def handle(packet: Any) -> None:
+            on_rtcp(packet)
+
+        sender._run_rtp = self._run_rtp  # type: ignore[method-assign]
+        sender._run_rtcp = self._run_rtcp  # type: ignore[method-assign]
+        sender._handle_rtcp_packet = handle  # type: ignore[method-assign]
+
+    async def _run_rtp(self, codec: Any) -> None:
+        state = vars(self._sender)
+        state["_RTCRtpSender__rtp_started"].set()
+        try:
+            self._on_start(codec)
+            await asyncio.Event().wait()  # until aiortc stops the sender
+        finally:
+            state["_RTCRtpSender__rtp_exited"].set()  # first: aiortc's stop waits for it
+            self._on_stop()
+
+    async def _run_rtcp(self) -> None:
+        state = vars(self._sender)
+        state["_RTCRtpSender__rtcp_started"].set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            state["_RTCRtpSender__rtcp_exited"].set()
+
+
+def cname_of(sender: RTCRtpSender) -> str:
+    """The canonical name that the SDP has promised."""
+    return str(vars(sender)["_RTCRtpSender__cname"] or "")
+
+
+class Protector:
+    """SRTP in place with the keys that aiortc's DTLS has agreed on."""
+
+    def __init__(self, transport: RTCDtlsTransport, buffer: bytearray) -> None:
+        from pylibsrtp import _binding  # the compiled half of the package
+
+        self._session = transport._tx_srtp
+        self._handle = self._session._srtp[0]
+        self._buffer = _binding.ffi.from_buffer("unsigned char[]", buffer)
+        self._length = _binding.ffi.new("int *")
+        self._rtp = _binding.lib.srtp_protect
+
+    def protect(self, length: int) -> int:
+        """Encrypt the packet of `length` bytes in the buffer; its new length, 0 on failure."""
+        size = self._length
+        size[0] = length
+        return size[0] if self._rtp(self._handle, self._buffer, size) == SRTP_OK else 0
+
+    def protect_rtcp(self, packet: bytes) -> bytes:
+        """A protected copy of an RTCP packet."""
+        return bytes(self._session.protect_rtcp(packet))
+
+
+class Path:
+    """Datagrams on the pair that ICE has chosen, which may change during the call."""
+
+    def __init__(self, transport: RTCDtlsTransport) -> None:
+        self._pairs = transport.transport._connection._nominated
+
+    def send(self, data: bytes) -> bool:
+        """Send without waiting; False when there is no pair or its socket is gone."""
+        pair = self._pairs.get(1)
+        socket = pair.protocol.transport if pair is not None else None
+        if pair is None or socket is None or socket.is_closing():
+            return False
+        socket.sendto(data, pair.remote_addr)
+        return True
+
+
+def mid_extension_of(transceiver: RTCRtpTransceiver) -> int | None:
+    """The number that the SDP gave to the header extension with the media id."""
+    for extension in transceiver._headerExtensions:
+        if extension.uri == "urn:ietf:params:rtp-hdrext:sdes:mid":
+            return int(extension.id)
+    return None
+
+
+async def self_test() -> None:
+    """Make sure that every hook fits. Raises ConfigError that names the one that does not."""
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        transceiver = peer.addTransceiver("audio")
+        mid_extension_of(transceiver)
+        sender = transceiver.sender
+        for name in ("__rtp_started", "__rtp_exited", "__rtcp_started", "__rtcp_exited", "__cname"):
+            if f"_RTCRtpSender{name}" not in vars(sender):
+                raise AttributeError(f"RTCRtpSender{name}")
+        for name in ("_run_rtp", "_run_rtcp", "_handle_rtcp_packet", "_ssrc"):
+            getattr(sender, name)
+        _ = sender.transport._tx_srtp
+        _ = sender.transport.transport._connection._nominated
+        _check_srtp(sender.transport)
+    except (AttributeError, ImportError, KeyError, TypeError, SrtpError) as error:
+        raise ConfigError(
+            f"this version of aiortc is not the one that the workers know: {error}",
+            code="hooks",
+        ) from error
+    finally:
+        # What does not fit may keep aiortc from closing, too: the reason above matters more.
+        with contextlib.suppress(AttributeError):
+            await peer.close()
+
+
+def _check_srtp(transport: RTCDtlsTransport) -> None:
+    """One packet through SRTP in place and back."""
+    key = bytes(range(30))
+    profile = Policy.SRTP_PROFILE_AES128_CM_SHA1_80
+    transmit = Policy(key=key, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=profile)
+    receive = Policy(key=key, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=profile)
+    packet = bytes([0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]) + random.randbytes(20)
+    buffer = bytearray(packet.ljust(200, b"\0"))
+    before, transport._tx_srtp = transport._tx_srtp, Session(policy=transmit)
+    try:
+        length = Protector(transport, buffer).protect(len(packet))
+    finally:
+        transport._tx_srtp = before
+    if Session(policy=receive).unprotect(bytes(buffer[:length])) != packet:
+        raise TypeError("libsrtp does not protect in place")

@@ -1,0 +1,156 @@
+"""One WebRTC peer connection of a session: offer in, answer out, until it ends.
+
+aiortc does SDP, ICE, DTLS and SCTP. The peer owns its connection and its receiving task and
+reports `connecting`, `connected`, `lost` (the path broke) and `closed` (the caller left).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.sdp import candidate_from_sdp
+
+from ipc.errors import Overloaded, SdpRejected, StateError
+from workers.webrtc.data_channel import DataChannel
+from workers.webrtc.sdp import Offer, is_mdns_candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiortc.mediastreams import MediaStreamTrack
+
+    from ipc.messages import Candidate
+    from workers.webrtc.receiver import Receiver
+    from workers.webrtc.sender import Sender
+
+log = logging.getLogger(__name__)
+
+State = Literal["connecting", "connected", "lost", "closed"]
+_STATES: dict[str, State] = {
+    "connecting": "connecting",
+    "connected": "connected",
+    "failed": "lost",
+    "closed": "closed",
+}
+CODECS = ("audio/opus", "audio/PCMU", "audio/PCMA")
+MAX_CANDIDATES = 100
+CLOSE_DEADLINE_S = 2.0
+
+
+class Peer:
+    """The caller's WebRTC leg. `close` is idempotent."""
+
+    def __init__(
+        self,
+        *,
+        sender: Sender,
+        receiver: Receiver,
+        on_state: Callable[[Peer, State], None],
+        on_message: Callable[[Any], None],
+        on_track_status: Callable[[int, bool], None],
+    ) -> None:
+        self.sender = sender
+        self.receiver = receiver
+        self.data = DataChannel(on_message, on_track_status)
+        self.state: State | None = None
+        # aiortc cannot take an offer back: after a failed one only a new connection helps.
+        self.broken = False
+        self._on_state = on_state
+        self._offer: Offer | None = None
+        self._candidates = 0
+        self._receiving: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        transceiver = self._pc.addTransceiver("audio", "sendrecv")
+        sender.bind(transceiver)
+        capabilities = RTCRtpSender.getCapabilities("audio").codecs
+        transceiver.setCodecPreferences([c for c in capabilities if c.mimeType in CODECS])
+        self._pc.on("connectionstatechange", self._state_changed)
+        self._pc.on("track", self._track_added)
+        self._pc.on("datachannel", self._channel_added)
+
+    async def answer(self, sdp: str) -> str:
+        """Answer an offer, the first or a later one. Raises NegotiationError."""
+        offer = Offer.parse(sdp)
+        description = RTCSessionDescription(sdp=offer.sdp, type="offer")
+        try:
+            await self._pc.setRemoteDescription(description)
+            await self._pc.setLocalDescription(await self._pc.createAnswer())
+        except Exception as error:  # aiortc's parser asserts and raises almost anything
+            log.debug("offer refused: %r", error)
+            self.broken = True
+            raise SdpRejected(f"the offer cannot be read: {error}"[:300]) from error
+        local = self._pc.localDescription
+        if not any(line.startswith("a=candidate:") for line in local.sdp.splitlines()):
+            raise Overloaded(
+                "no UDP port can be bound on the addresses that callers are offered", code="no_port"
+            )
+        self._offer = offer
+        self.sender.stereo = offer.wants_stereo
+        return offer.answer(local.sdp)
+
+    async def add_candidates(self, candidates: list[Candidate]) -> None:
+        """Add trickled candidates; an empty one ends them. Raises SdpRejected."""
+        if self._offer is None:
+            raise StateError("there is no offer that these candidates belong to")
+        for given in candidates:
+            text = given.candidate.removeprefix("a=").removeprefix("candidate:")
+            if not text:
+                # Other sections may still send theirs: with one transport for all there is
+                # nothing to gain from closing it to them.
+                continue
+            self._candidates += 1
+            if is_mdns_candidate(text) or self._candidates > MAX_CANDIDATES:
+                continue
+            try:
+                candidate = candidate_from_sdp(text)
+            except (ValueError, AssertionError, IndexError) as error:
+                raise SdpRejected(f"malformed candidate {text[:80]!r}") from error
+            mid = self._offer.mid_of(given.sdp_mid, given.sdp_mline_index)
+            # Everything is bundled on the audio section's transport, also what names another.
+            served = {self._offer.sections[i].mid for i in self._offer.served}
+            candidate.sdpMid = mid if mid in served else self._offer.audio.mid
+            try:
+                await self._pc.addIceCandidate(candidate)
+            except ValueError as error:
+                raise SdpRejected(f"candidate refused: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connection; the caller's side learns of it by DTLS."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="peer close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._pc.remove_all_listeners()
+        self.sender.stop()
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await self._pc.close()
+        except TimeoutError:
+            log.warning("a peer connection did not close in time")
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.gather(self._receiving, return_exceptions=True)
+
+    def _state_changed(self) -> None:
+        state = _STATES.get(self._pc.connectionState)
+        if state is not None and state != self.state:
+            self.state = state
+            self._on_state(self, state)
+
+    def _track_added(self, track: MediaStreamTrack) -> None:
+        if track.kind == "audio" and self._receiving is None:
+            self._receiving = asyncio.create_task(self.receiver.run(track), name="receiver")
+
+    def _channel_added(self, channel: RTCDataChannel) -> None:
+        self.data.adopt(channel)

@@ -1,0 +1,363 @@
+"""From the speaker ring to the caller: one packet ready a slot ahead, sent first thing.
+
+aiortc's sender is parked (`hooks`): samples are encoded straight out of the ring into the
+packet's buffer, the header is patched and SRTP runs in place. What left is committed with its
+time, so the anchor, `position` and a flush's answer are exact.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ipc.clock import NS_PER_S
+from workers.audio import g711, opus
+from workers.webrtc import hooks, rtcp
+from workers.webrtc.rtp import TRAILER_BYTES, RtpPacket
+
+if TYPE_CHECKING:
+    from aiortc import RTCRtpTransceiver
+
+    from ipc.audio_ring import WorkerRing
+    from ipc.clock import Clock
+
+FRAMES_PER_S = 50
+# What a CELT encoder settles to when it is given digital silence.
+OPUS_SILENCE = b"\xf8\xff\xfe"
+REPORT_NS = NS_PER_S
+FADE_MS = 2.5
+
+
+class Protector(Protocol):
+    """Makes SRTP of the packet in the sender's buffer."""
+
+    def protect(self, length: int) -> int:
+        """Protect in place; the new length, 0 on failure."""
+        ...
+
+    def protect_rtcp(self, packet: bytes) -> bytes:
+        """A protected copy of an RTCP packet."""
+        ...
+
+
+class Path(Protocol):
+    """Where datagrams go."""
+
+    def send(self, data: bytes) -> bool:
+        """Send without waiting; False when it cannot be sent."""
+        ...
+
+
+class Sender:
+    """Sends the speaker ring of one session on one peer. The pacer calls `send` and `encode`."""
+
+    def __init__(self, clock: Clock, params: opus.OpusParams | None = None) -> None:
+        self._clock = clock
+        self._params = params or opus.OpusParams()
+        self._ring: WorkerRing | None = None
+        self._transceiver: RTCRtpTransceiver | None = None
+        self._parked: hooks.ParkedSender | None = None
+        self._path: Path | None = None
+        self._packet: RtpPacket | None = None
+        self._protector: Protector | None = None
+        self._encoder: opus.Encoder | None = None
+        self._law: g711.Law | None = None
+        self._channels = 1
+        self._frame_samples = 960
+        self._clock_ticks = 960
+        self._work = np.zeros(0, np.int16)
+        self._silence = OPUS_SILENCE
+        self._quiet = 0
+        self._cached = b""
+        self._ready_bytes = 0
+        self._from = self._until = 0
+        self._marker = True
+        self._waited = False
+        self._speaking = False
+        self._flush_ack = 0
+        self._report_due_ns = 0
+        self.stereo = False
+        self.reception = rtcp.Reception()
+        self.packets = self.octets = self.underruns = self.failures = 0
+
+    # -- set-up ---------------------------------------------------------------------------
+
+    def bind(self, transceiver: RTCRtpTransceiver) -> None:
+        """Take the place of aiortc's sender."""
+        self._transceiver = transceiver
+        self._parked = hooks.ParkedSender(
+            transceiver.sender, on_start=self._start, on_stop=self._stop, on_rtcp=self._heard
+        )
+
+    @property
+    def ring(self) -> WorkerRing | None:
+        """The ring of the moment; None while no bot is attached."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: WorkerRing | None) -> None:
+        self._ring = ring
+        self._flush_ack = ring.flush_ack if ring is not None else 0
+        # What was encoded ahead from an earlier ring has its cursors and must not be committed.
+        self._from = self._until = 0
+        self._make_encoder()
+
+    def _start(self, codec: Any) -> None:
+        transceiver = self._transceiver
+        assert transceiver is not None  # noqa: S101 - bind came first
+        transport = transceiver.sender.transport
+        packet = RtpPacket(
+            transceiver.sender._ssrc,
+            codec.payloadType,
+            mid_id=hooks.mid_extension_of(transceiver),
+            mid=transceiver.mid or "",
+        )
+        self.start(
+            packet,
+            hooks.Protector(transport, packet.buffer),
+            hooks.Path(transport),
+            codec=codec.mimeType.partition("/")[2],
+            clock_hz=codec.clockRate,
+            cname=hooks.cname_of(transceiver.sender),
+        )
+
+    def start(
+        self,
+        packet: RtpPacket,
+        protector: Protector,
+        path: Path,
+        *,
+        codec: str,
+        clock_hz: int,
+        cname: str,
+    ) -> None:
+        """Begin to send with a negotiated codec: opus, PCMU or PCMA."""
+        self._law = g711.law_of(codec)
+        self._clock_ticks = clock_hz // FRAMES_PER_S
+        self._packet, self._protector, self._path = packet, protector, path
+        self._cname = cname
+        self._report_due_ns = self._clock.now_ns() + REPORT_NS // 4
+        self._make_encoder()
+
+    def _stop(self) -> None:
+        packet, self._packet = self._packet, None
+        if packet is not None and self._path is not None and self._protector is not None:
+            self._path.send(self._protector.protect_rtcp(rtcp.bye(packet.ssrc)))
+        self._close_encoder()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._ring = None
+        self._stop()
+
+    def _make_encoder(self) -> None:
+        self._close_encoder()
+        if self._packet is None:
+            return
+        ring = self._ring
+        hz = ring.speaker.hz if ring is not None else 48_000
+        ring_channels = ring.speaker.channels if ring is not None else 1
+        self._channels = ring_channels if self.stereo and self._law is None else 1
+        self._frame_samples = hz // FRAMES_PER_S
+        self._work = np.zeros(self._frame_samples * self._channels, np.int16)
+        if self._law is None:
+            self._encoder = opus.encoder(hz, self._channels, self._params)
+            self._silence = OPUS_SILENCE
+        else:
+            self._encoder = g711.Encoder(self._law, hz)
+            self._silence = bytes([g711.SILENCE[self._law]]) * self._clock_ticks
+        buffer = self._packet.buffer
+        room = len(buffer) - self._packet.header_bytes - TRAILER_BYTES
+        self._out = (ctypes.c_char * room).from_buffer(buffer, self._packet.header_bytes)
+        self._be_silent()
+
+    def _close_encoder(self) -> None:
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
+
+    def _be_silent(self) -> None:
+        """Begin anew from silence: nothing of the encoder's past rings on."""
+        if self._encoder is not None:
+            self._encoder.reset()
+        self._cached = self._silence
+        self._quiet = 2
+        self._speaking = False
+
+    # -- a slot ahead: encode ---------------------------------------------------------------
+
+    def encode(self) -> None:
+        """Make the next 20 ms ready."""
+        packet, encoder = self._packet, self._encoder
+        if packet is None or encoder is None:
+            return
+        ring = self._ring
+        if ring is None:
+            self._encode_silence(encoder)
+            return
+        ring.apply_flush()
+        if ring.flush_ack != self._flush_ack:
+            self._flush_ack = ring.flush_ack
+            self._be_silent()
+        self._from = ring.taken
+        count = self._due_samples(ring)
+        if count:
+            self._encode_speech(encoder, ring, count)
+        elif self._speaking:
+            self._speaking = False
+            self._encode_fade(encoder, ring)
+        else:
+            self._encode_silence(encoder)
+        self._until = ring.taken
+
+    def _due_samples(self, ring: WorkerRing) -> int:
+        """How many samples leave now: a whole frame, the rest of an utterance, or none."""
+        wanted = self._frame_samples
+        waiting = min(ring.speaker_waiting(), wanted)
+        if waiting < wanted:
+            at_end = ring.taken + waiting == ring.speaker_end
+            if waiting == 0 or not (at_end or self._waited):
+                # The rest of a frame may still come: give it one tick.
+                self._waited = waiting > 0
+                return 0
+            if not at_end:
+                self.underruns += 1
+                ring.count_underrun(wanted - waiting)
+        self._waited = False
+        return waiting
+
+    def _encode_speech(self, encoder: opus.Encoder, ring: WorkerRing, count: int) -> None:
+        speaker = ring.speaker
+        address = speaker.address(ring.taken)
+        view = ring.take(count)
+        if count < self._frame_samples or speaker.channels != self._channels:
+            address = self._fill_work(view, count, speaker.channels)
+        self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
+        self._speaking = True
+        self._quiet = 0
+
+    def _fill_work(self, view: memoryview, count: int, channels: int) -> int:
+        samples = np.frombuffer(view, np.int16)
+        if channels != self._channels:
+            samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
+        work = self._work
+        work[: len(samples)] = samples
+        work[len(samples) :] = 0
+        if count < self._frame_samples:
+            fade = min(len(samples), int(self._fade_samples() * self._channels))
+            if fade:
+                end = work[len(samples) - fade : len(samples)]
+                end[:] = (end * np.linspace(1, 0, fade)).astype(np.int16)
+        return work.ctypes.data
+
+    def _fade_samples(self) -> int:
+        return int(self._frame_samples * FADE_MS / 20)
+
+    def _encode_fade(self, encoder: opus.Encoder, ring: WorkerRing) -> None:
+        """The ring ran dry behind a whole frame: 2.5 ms of its end, mirrored and faded out."""
+        count = self._fade_samples()
+        start = ring.taken - count
+        work = self._work
+        work[:] = 0
+        if start >= ring.speaker_base and ring.speaker.channels == self._channels:
+            tail = np.frombuffer(ring.speaker.view(start, count), np.int16)[::-1]
+            work[: len(tail)] = (tail * np.linspace(1, 0, len(tail))).astype(np.int16)
+        self._ready_bytes = encoder.encode(work.ctypes.data, self._frame_samples, self._out)
+
+    def _encode_silence(self, encoder: opus.Encoder) -> None:
+        if self._quiet < 2:
+            self._work[:] = 0
+            count = encoder.encode(self._work.ctypes.data, self._frame_samples, self._out)
+            self._ready_bytes = count
+            self._quiet = self._quiet + 1 if count <= len(OPUS_SILENCE) else 0
+            self._cached = self._written(count)
+            return
+        # Both ends' codecs have come to rest: the same packet again costs nothing.
+        self._ready_bytes = 0 if self._params.dtx else self._put(self._cached)
+
+    def _written(self, count: int) -> bytes:
+        packet = self._packet
+        assert packet is not None  # noqa: S101 - the caller looked
+        return bytes(packet.buffer[packet.header_bytes : packet.header_bytes + count])
+
+    def _put(self, payload: bytes) -> int:
+        packet = self._packet
+        assert packet is not None  # noqa: S101 - the caller looked
+        packet.buffer[packet.header_bytes : packet.header_bytes + len(payload)] = payload
+        return len(payload)
+
+    # -- on the beat: send --------------------------------------------------------------------
+
+    def send(self, now_ns: int) -> None:
+        """Let the packet go that was made ready, unless a flush has overtaken it."""
+        packet, ring = self._packet, self._ring
+        if packet is None or self._protector is None or self._path is None:
+            return
+        if ring is not None and ring.apply_flush():
+            self._overtaken(ring)
+        count, self._ready_bytes = self._ready_bytes, 0
+        if count:
+            packet.patch(marker=self._marker)
+            length = self._protector.protect(packet.header_bytes + count)
+            if length and self._path.send(bytes(memoryview(packet.buffer)[:length])):
+                self.packets += 1
+                self.octets += count
+            else:
+                self.failures += 1
+        self._marker = count == 0
+        if ring is not None and self._until > self._from:
+            reception = self.reception
+            ring.commit(
+                self._until, now_ns, packet.timestamp, reception.rtt_us, reception.jitter_us
+            )
+        if now_ns >= self._report_due_ns:
+            self._send_report(packet, now_ns)
+        packet.advance(self._clock_ticks)
+
+    def miss(self, frames: int) -> None:
+        """Frames were given up after a stall: the RTP clock goes on without them."""
+        if self._packet is not None:
+            self._packet.advance(frames * self._clock_ticks)
+
+    def _overtaken(self, ring: WorkerRing) -> None:
+        """A flush came after the packet was encoded."""
+        self._flush_ack = ring.flush_ack
+        if self._until <= self._from:
+            return
+        # What the encoder knows of these samples the peer will never hear.
+        self._be_silent()
+        if self._from < ring.flush_ack < self._until:
+            self.encode()  # from the flush on: nothing new is lost
+        else:
+            self._ready_bytes = self._put(self._cached)
+            self._from = self._until = ring.taken
+
+    def _send_report(self, packet: RtpPacket, now_ns: int) -> None:
+        self._report_due_ns = now_ns + REPORT_NS
+        report = rtcp.sender_report(
+            packet.ssrc,
+            self._cname,
+            unix_ns=time.time_ns(),
+            rtp_timestamp=packet.timestamp,
+            packets=self.packets,
+            octets=self.octets,
+        )
+        assert self._protector is not None  # noqa: S101 - the caller looked
+        assert self._path is not None  # noqa: S101 - the caller looked
+        self._path.send(self._protector.protect_rtcp(report))
+
+    def _heard(self, rtcp_packet: Any) -> None:
+        packet = self._packet
+        for report in getattr(rtcp_packet, "reports", ()):
+            if packet is None or report.ssrc != packet.ssrc:
+                continue
+            reception = self.reception
+            reception.fraction_lost = report.fraction_lost / 256
+            reception.packets_lost = report.packets_lost
+            reception.jitter_us = report.jitter * 1_000_000 // (self._clock_ticks * FRAMES_PER_S)
+            rtt = rtcp.round_trip_us(time.time_ns(), report.lsr, report.dlsr)
+            if rtt is not None:
+                reception.rtt_us = rtt

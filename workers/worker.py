@@ -1,0 +1,259 @@
+"""One media process: its sessions, its tick, its channel to the engine.
+
+The engine decides and the worker carries: every command comes over the `workers` socket and
+is answered there. The tick is one absolute timer for all sessions; a beat goes out every
+50 ms so that the engine can tell a hang from a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+
+import zmq
+
+from ipc.audio_ring import RingSpec
+from ipc.bell import BellRopes
+from ipc.channel import Channel
+from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from ipc.errors import BackbeatError, SessionNotFound, StateError, UnknownMessage, WorkerError
+from ipc.media_stream import StreamHost
+from ipc.messages import (
+    Answer,
+    Candidates,
+    CloseSession,
+    DropRing,
+    LegState,
+    Message,
+    Offer,
+    Ok,
+    OpenRing,
+    RingAttached,
+    RingOpened,
+    SendMessage,
+    WorkerBeat,
+    WorkerHello,
+    WorkerSettings,
+)
+from ipc.sockets import Context, open_socket
+from workers.pacer import Pacer
+from workers.session import Rings, Session
+from workers.webrtc import hooks, ice
+
+log = logging.getLogger(__name__)
+
+HELLO_DEADLINE_S = 10.0
+CLOSE_DEADLINE_S = 0.5
+
+
+class Worker:
+    """The media process. `run` returns when `stop` was called."""
+
+    def __init__(self, name: str, engine: str, token: str) -> None:
+        self.name = name
+        self._engine = engine
+        self._token = token
+        self._clock = MonotonicClock()
+        self._sessions: dict[str, Session] = {}
+        self._stopping = asyncio.Event()
+        self._failed: list[asyncio.Task[None]] = []
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Say hello, serve until stopped, give everything back."""
+        self._context: Context = zmq.Context()
+        channel = Channel(
+            open_socket(self._context, zmq.DEALER, connect=self._engine),
+            on_request=self._on_request,
+            on_notify=self._on_notify,
+        )
+        self._channel = channel
+        self._streams: StreamHost | None = None
+        try:
+            await hooks.self_test()
+            settings = await channel.request(
+                WorkerHello(worker=self.name, pid=os.getpid(), token=self._token),
+                timeout_s=HELLO_DEADLINE_S,
+            )
+            if not isinstance(settings, WorkerSettings):
+                raise WorkerError("the engine's answer to hello carries no settings")
+            self._settings = settings
+            logging.getLogger().setLevel(settings.log_level.upper())
+            ice.offer_addresses(ice.local_addresses(settings.ice_addresses))
+            directory = Path(settings.runtime_dir)
+            self._ropes = BellRopes(self._context, directory)
+            self._endpoint = f"ipc://{directory / f'media-{self.name}'}"
+            self._streams = StreamHost(self._context, self._endpoint)
+            self._start_pacer()
+            await self._beat_until_stopped(settings.beat_ms / 1000)
+        finally:
+            await self._shut_down()
+
+    async def _beat_until_stopped(self, interval_s: float) -> None:
+        number = 0
+        last_cpu, last_wall = time.process_time(), self._clock.now_ns()
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), interval_s)
+            number += 1
+            cpu, wall = time.process_time(), self._clock.now_ns()
+            load = (cpu - last_cpu) * NS_PER_S / max(1, wall - last_wall)
+            last_cpu, last_wall = cpu, wall
+            late_ns, self._pacer.late_ns = self._pacer.late_ns, 0
+            self._channel.notify(
+                WorkerBeat(
+                    number=number,
+                    ticks=self._pacer.ticks,
+                    sessions=len(self._sessions),
+                    load=round(load, 3),
+                    late_ms=round(late_ns / NS_PER_MS, 2),
+                )
+            )
+
+    async def _shut_down(self) -> None:
+        self._stopping.set()
+        closing = [self._close(session, "engine_gone") for session in [*self._sessions.values()]]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await asyncio.gather(*closing, *self._failed, return_exceptions=True)
+        if self._streams is not None:
+            self._streams.close()
+        await self._channel.close()
+        self._context.destroy(0)
+
+    # -- the beat -----------------------------------------------------------------------
+
+    def _start_pacer(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pacer = Pacer(self._clock.now_ns(), on_fault=self._session_failed)
+        self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        if self._stopping.is_set():
+            return
+        due_ns = self._pacer.run(self._clock.now_ns())
+        if self._streams is not None and self._pacer.at_frame:
+            try:
+                self._streams.pump()
+            except Exception:
+                log.exception("the media streams failed")
+        delay_s = max(0, due_ns - self._clock.now_ns()) / NS_PER_S
+        self._loop.call_later(delay_s, self._tick)
+
+    def _session_failed(self, session: object) -> None:
+        """One session's fault must not stop the beat of the others."""
+        assert isinstance(session, Session)  # noqa: S101 - nothing else is paced here
+        log.exception("session %s failed", session.id)
+        self._channel.notify(LegState(session=session.id, state="closed", reason="internal"))
+        self._sessions.pop(session.id, None)
+        self._failed.append(asyncio.create_task(session.close("internal"), name="failed"))
+
+    # -- commands -----------------------------------------------------------------------
+
+    async def _on_request(self, _peer: bytes, message: Message) -> Message:
+        if isinstance(message, Offer):
+            return await self._offer(message)
+        if isinstance(message, Candidates):
+            session = self._session(message.session)
+            async with session.signaling:
+                await session.add_candidates(message.candidates)
+            return Ok()
+        if isinstance(message, OpenRing):
+            return self._open_ring(message)
+        if isinstance(message, RingAttached):
+            await self._session(message.session).attach_rings(message.epoch)
+            return Ok()
+        if isinstance(message, CloseSession):
+            ending = self._sessions.get(message.session)
+            if ending is not None:
+                await self._close(ending, message.reason)
+            return Ok()
+        raise UnknownMessage(f"a worker does not answer {type(message).__name__}")
+
+    def _on_notify(self, _peer: bytes, message: Message) -> None:
+        if isinstance(message, SendMessage):
+            self._session(message.session).say(message.data, message.at)
+        elif isinstance(message, DropRing):
+            session = self._sessions.get(message.session)
+            if session is not None:
+                session.withdraw_rings(message.epoch)
+        else:
+            raise UnknownMessage(f"a worker does not take {type(message).__name__}")
+
+    def _session(self, session_id: str) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise SessionNotFound(f"worker {self.name} has no session {session_id}")
+        return session
+
+    async def _offer(self, message: Offer) -> Answer:
+        session = self._sessions.get(message.session)
+        fresh = session is None
+        if session is None:
+            session = Session(message.session, self._clock, self._channel.notify)
+            self._sessions[message.session] = session
+            self._pacer.add(session)
+        try:
+            async with session.signaling:
+                return Answer(sdp=await session.answer(message.sdp, restart=message.restart))
+        except BackbeatError:
+            if fresh:
+                await self._close(session, "offer_failed")
+            raise
+
+    def _open_ring(self, message: OpenRing) -> RingOpened:
+        session = self._session(message.session)
+        if self._streams is None:
+            raise StateError("the worker is still starting")
+        old = session.rings.ring if session.rings is not None else None
+        spec = RingSpec(
+            key=bytes.fromhex(message.session[-32:]),
+            epoch=message.epoch,
+            mic_hz=message.mic_hz,
+            speaker_hz=message.speaker_hz,
+            mic_channels=message.mic_channels,
+            speaker_channels=message.speaker_channels,
+            mic_ms=self._settings.mic_ms,
+            speaker_ms=self._settings.speaker_ms,
+        )
+        if message.media == "shm":
+            rope = self._ropes.take(message.bell)
+            try:
+                rings = Rings(spec, message.segment, rope, old)
+            except BackbeatError:
+                rope.let_go()
+                raise
+            session.offer_rings(rings)
+            return _opened(rings)
+        streams = self._streams
+        rings = Rings(spec, "", None, old)
+        assert rings.bot_end is not None  # noqa: S101 - private rings have both ends
+        stream, token = streams.open(rings.bot_end)
+        rings.on_close = lambda: streams.end(stream)
+        rings.claimed = lambda: streams.wait_attached(stream)
+        session.offer_rings(rings)
+        return _opened(rings, stream, token, self._endpoint)
+
+    async def _close(self, session: Session, reason: str) -> None:
+        self._sessions.pop(session.id, None)
+        self._pacer.remove(session)
+        await session.close(reason)
+
+
+def _opened(rings: Rings, stream: int = 0, token: str = "", endpoint: str = "") -> RingOpened:
+    ring = rings.ring
+    return RingOpened(
+        stream=stream,
+        token=token,
+        endpoint=endpoint,
+        mic_base=ring.mic_base,
+        speaker_base=ring.speaker_base,
+        speaker_written=ring.speaker_written,
+    )
