@@ -47,6 +47,7 @@ class BotProcesses:
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._closing = False
         self.restarts = 0
+        self.fell = asyncio.Event()  # one of them has ended by itself
 
     @property
     def pids(self) -> list[int]:
@@ -92,6 +93,7 @@ class BotProcesses:
     def _exited(self, number: int, child: Child) -> None:
         lived_s = asyncio.get_running_loop().time() - self._children.pop(child)
         if not self._closing:
+            self.fell.set()
             log.error("bot_process_ended", bot=self._spec, returncode=child.returncode)
             if child.returncode == EXIT_CONFIG:
                 self._on_unfit()

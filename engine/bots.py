@@ -155,6 +155,11 @@ class Bots:
         except TimeoutError:
             raise NoBot(f"no bot named {name!r} came within {timeout_s:g} s") from None
 
+    async def wait_number(self, number: int) -> None:
+        """Return as soon as so many bot processes are registered."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self._by_peer) >= number)
+
     async def offer(self, bot: BotHandle, offer: OfferSession) -> None:
         """Offer a session; returns once the bot has attached. Raises BotRejected or BotGone."""
         try:

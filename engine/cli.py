@@ -69,11 +69,14 @@ async def _serve(settings: Settings) -> None:
     await engine.start()
     try:
         typer.echo(f"bots connect to {engine.runtime.endpoint('bots')}")
-        typer.echo(f"ready: open {engine.address}/ and speak (Ctrl-C ends it)")
         ends = [asyncio.create_task(event.wait()) for event in (stop, engine.ended)]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        bots = asyncio.create_task(engine.wait_bots())
+        await asyncio.wait([*ends, bots], return_when=asyncio.FIRST_COMPLETED)
+        if bots.done():
+            typer.echo(f"ready: open {engine.address}/ and speak (Ctrl-C ends it)")
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*ends, bots):
+            task.cancel()
         if engine.ended.is_set():
             raise engine.failure or BackbeatError(
                 "the HTTP server ended by itself; see the log", code="http"

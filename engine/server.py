@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 ECHO = "engine.examples.echo:bot"
 HTTP_GRACE_S = 2
+BOT_START_S = 10
 
 
 class Engine:
@@ -90,6 +91,18 @@ class Engine:
         await self.supervisor.start()
         stack.push_async_callback(self.sessions.close_all, "engine_stopped")
         await self._serve_http(listener)
+
+    async def wait_bots(self) -> None:
+        """Return when the bots that we started are here, or one fell, or after a while."""
+        here = asyncio.create_task(self.bots.wait_number(self.settings.bots), name="bots here")
+        fell = asyncio.create_task(self.processes.fell.wait(), name="bot fell")
+        try:
+            await asyncio.wait(
+                (here, fell), timeout=BOT_START_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            here.cancel()
+            fell.cancel()
 
     async def close(self) -> None:
         """End everything in the reverse order. Safe to call twice."""

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import offers
 from tests.fakes.bot import echo_bot, serving
 from tests.fakes.caller import FakeCaller, Refused
-from tests.fakes.serve import ServeProcess
+from tests.fakes.serve import ServeProcess, run_serve
 from tests.support import until
 
 if TYPE_CHECKING:
@@ -108,14 +108,25 @@ async def test_more_sessions_than_the_engine_may_hold_are_refused(runtime_dir: P
 async def test_a_bot_that_cannot_be_served_ends_serve_with_its_reason(
     runtime_dir: Path, tmp_path: Path
 ) -> None:
-    serve = ServeProcess(runtime_dir, "--bot", str(tmp_path / "nowhere.py"))
-    try:
-        serve.start()
-        assert await serve.ended() == 1
-        assert "there is no Python file" in serve.log()
-        assert "cannot be started" in serve.log()
-    finally:
-        serve.close()
+    code, out, err = await run_serve(
+        *("--runtime-dir", str(runtime_dir), "--port", "0", "--workers", "1"),
+        *("--bot", str(tmp_path / "nowhere.py")),
+    )
+    assert code == 1
+    assert "ready" not in out
+    assert "there is no Python file" in err
+    assert "cannot be started" in err
+
+
+async def test_serve_is_ready_only_when_its_own_bots_are(runtime_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(
+        "import time\nfrom engine.sdk import Bot\ntime.sleep(1)\nbot = Bot('slow')\n\n"
+        "@bot.session\nasync def stay(session):\n    await session.wait_closed()\n"
+    )
+    async with ServeProcess(runtime_dir, "--bot", str(file)) as serve:
+        status, health = await serve.health()
+    assert status == 200, health
 
 
 async def test_a_caller_of_a_bot_that_leaves_at_once_is_let_in_and_told(
