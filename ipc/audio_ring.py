@@ -191,10 +191,13 @@ class WorkerRing(AudioRing):
         tail = words[MIC_TAIL]
         new_tail = write + count - mic.capacity
         if new_tail > tail:
+            # Before the tail moves: a bot that reads on meanwhile, and loses what lies before
+            # the tail, then finds no less counted than it lost.
+            read = words[MIC_READ]
+            fence()
             # The tail moves before the bytes change: a reader that copied them meanwhile
             # sees that it did.
             words[MIC_TAIL] = new_tail
-            read = words[MIC_READ]  # once: the bot reads on meanwhile
             if new_tail > read:
                 unread = max(tail, min(read, words[MIC_WRITE]))
                 words[MIC_DROPPED] += new_tail - unread

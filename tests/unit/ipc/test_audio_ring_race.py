@@ -46,6 +46,37 @@ def test_a_bot_that_reads_on_while_the_worker_counts_what_it_lost_does_no_harm(
     assert ends.bot.mic_dropped == 10
 
 
+class ReadingAtTheTail:
+    """The words of a ring whose bot reads just after the worker has moved the tail."""
+
+    def __init__(self, words: memoryview, read: Callable[[], None]) -> None:
+        self._words = words
+        self._read = read
+
+    def __getitem__(self, at: int) -> int:
+        return int(self._words[at])
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self._words[at] = value
+        if at == ring_layout.MIC_TAIL:
+            self._read()
+
+
+def test_what_a_reader_loses_at_that_moment_is_counted_as_dropped(ends: Ends) -> None:
+    ends.worker.write_mic(pcm(0, 320, ends.spec.mic_channels))
+    reads: list[MicRead | None] = []
+    words = ends.worker._words
+    ends.worker._words = ReadingAtTheTail(  # type: ignore[assignment]  # a stand-in
+        words, lambda: reads.append(ends.bot.read_mic(100))
+    )
+
+    ends.worker.write_mic(pcm(320, 50, ends.spec.mic_channels))
+
+    ends.worker._words = words
+    assert reads == [MicRead(50, pattern(50, 100, ends.spec.mic_channels), 50)]
+    assert ends.bot.mic_dropped >= 50
+
+
 class Overtaken:
     """Samples whose bytes the worker overwrites while the bot copies them."""
 
