@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -117,8 +117,8 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _bare(annotation: Any) -> Any:
-    """`X` of `X | None`; lists stay."""
-    if get_origin(annotation) is list:
+    """`X` of `X | None`; lists and choices stay."""
+    if get_origin(annotation) in (list, Literal):
         return annotation
     inner = [kind for kind in get_args(annotation) if kind is not type(None)]
     return inner[0] if inner else annotation

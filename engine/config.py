@@ -11,7 +11,7 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     )
     speaker_ms: int = Field(
         1_000, ge=100, le=60_000, description="ms of speech that a bot may queue ahead"
+    )
+    priority: Literal["auto", "none"] = Field(
+        "auto",
+        description="scheduling of the workers: auto takes real-time priority where it is "
+        "permitted, else a better nice value; none leaves it alone",
     )
     beat_ms: int = Field(50, ge=10, le=1_000, description="ms between the beats of a worker")
     worker_stall_ms: int = Field(

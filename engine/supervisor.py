@@ -257,6 +257,7 @@ class Supervisor:
             mic_ms=settings.mic_ms,
             speaker_ms=settings.speaker_ms,
             log_level=settings.log_level,
+            priority=settings.priority,
         )
 
     def _on_notify(self, peer: bytes, message: Message) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgpack
 import msgspec
 
+from ipc.codec import Codec
 from ipc.errors import (
     BackbeatError,
     MalformedMessage,
@@ -112,6 +113,13 @@ class CloseSession(Message):
     reason: str = "closed"
 
 
+class Configure(Message):
+    """Bot to engine to worker: encode the session's speech like this from now on. Request."""
+
+    session: str
+    codec: Codec
+
+
 # -- `workers`: engine and worker ---------------------------------------------------------
 
 
@@ -132,6 +140,7 @@ class WorkerSettings(Message):
     mic_ms: int
     speaker_ms: int
     log_level: str = "info"
+    priority: Literal["auto", "none"] = "auto"
 
 
 class WorkerBeat(Message):
@@ -142,6 +151,9 @@ class WorkerBeat(Message):
     sessions: int
     load: float
     late_ms: float
+    missed_frames: int = 0
+    # Which rung of the priority ladder the pacer stands on: fifo 5, nice -10 or none.
+    priority: str = ""
 
 
 class Offer(Message):
@@ -177,6 +189,7 @@ class OpenRing(Message):
     speaker_channels: int
     segment: str
     bell: str = ""
+    codec: Codec = Codec()
 
 
 class RingOpened(Message):
@@ -227,6 +240,7 @@ class Hello(Message):
     `capacity` is a promise: how many sessions it takes at once. `pid` and `started` (seconds,
     as the system tells) let the engine notice the death of a local process. `bell` is the file
     name of its bell socket in the runtime directory, made as `bell-` and 8-16 hex digits.
+    `codec` says how its speech is encoded; a refused value answers with the code `codec`.
     """
 
     name: str
@@ -236,6 +250,7 @@ class Hello(Message):
     mic_channels: int = 1
     speaker_channels: int = 1
     media: Literal["shm", "zmq"] = "shm"
+    codec: Codec = Codec()
     pid: int = 0
     started: float = 0.0
     bell: str = ""

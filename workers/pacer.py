@@ -1,10 +1,14 @@
 """The beat: 20 ms cut into slots, every session in one of them, sends before anything else.
 
 A pure function of the sessions and `now`: the timer around it is the worker's. In a slot its
-own sessions send what they encoded one slot ago, then the next slot's sessions encode. So a
-packet's time depends neither on how long encoding takes nor on the neighbours. When the
-worker was stopped for longer than a burst may be, the frames it missed are given up: their
-time passes on the RTP clock, no sequence number is skipped.
+own sessions send what they encoded one slot ago, then the next slot's sessions encode, then
+those that sent settle what follows from it (bells, messages). So a packet's time depends
+neither on how long encoding takes nor on the neighbours. When the worker was stopped for longer
+than a burst may be, the frames it missed are given up: their time passes on the RTP clock, no
+sequence number is skipped.
+
+Few sessions share every second slot, which halves the wake-ups; a crowd spreads over all, and
+nobody who is there already ever changes place for it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from ipc.clock import NS_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SLOTS = 4
+SLOTS = 10
+STRIDE = 2
+CROWD = 40
 MAX_BURST_FRAMES = 2
 FRAME_NS = FRAME_MS * NS_PER_MS
 
@@ -27,6 +33,10 @@ class Paced(Protocol):
 
     def send(self, now_ns: int) -> None:
         """Let the packet go that was encoded a slot ago."""
+        ...
+
+    def settle(self, now_ns: int) -> None:
+        """What follows from having sent, and is in no hurry."""
         ...
 
     def encode(self) -> None:
@@ -42,9 +52,17 @@ class Pacer:
     """Which session is due when."""
 
     def __init__(
-        self, now_ns: int, *, slots: int = SLOTS, on_fault: Callable[[Paced], None]
+        self,
+        now_ns: int,
+        *,
+        slots: int = SLOTS,
+        stride: int = STRIDE,
+        on_fault: Callable[[Paced], None],
     ) -> None:
-        """`on_fault` hears, in the handler of the exception, of a session that failed."""
+        """`on_fault` hears, in the handler of the exception, of a session that failed.
+
+        Up to 40 sessions use every `stride`-th of the `slots`.
+        """
         self._on_fault = on_fault
         self.slot_ns = FRAME_NS // slots
         self.due_ns = now_ns + self.slot_ns
@@ -53,20 +71,38 @@ class Pacer:
         self.missed_frames = 0
         self._slots: list[list[Paced]] = [[] for _ in range(slots)]
         self._place: dict[Paced, int] = {}
+        self._stride = stride
         self._next = 0
+        self._plan()
 
     def add(self, paced: Paced) -> None:
         """Put a session into the emptiest slot."""
-        place = min(range(len(self._slots)), key=lambda slot: len(self._slots[slot]))
+        stride = self._stride if len(self._place) < CROWD else 1
+        place = min(range(0, len(self._slots), stride), key=lambda slot: len(self._slots[slot]))
         # A copy here and in `remove`, because the slot may be being walked through.
         self._slots[place] = [*self._slots[place], paced]
         self._place[paced] = place
+        self._plan()
 
     def remove(self, paced: Paced) -> None:
         """Take a session out. Safe when it is not in."""
         place = self._place.pop(paced, None)
         if place is not None:
             self._slots[place] = [other for other in self._slots[place] if other is not paced]
+            self._plan()
+
+    def _plan(self) -> None:
+        """Which slot follows which; those that nobody uses are slept through."""
+        slots = self._slots
+        used = [
+            slot
+            for slot in range(len(slots))
+            if slot == 0 or slots[slot] or (self._place and slot % self._stride == 0)
+        ]
+        following = [*used[1:], len(slots)]
+        self._following = [
+            next(slot for slot in following if slot > place) for place in range(len(slots))
+        ]
 
     def run(self, now_ns: int) -> int:
         """Everything that is due by `now_ns`; returns when the next slot is due."""
@@ -77,7 +113,6 @@ class Pacer:
             self._give_up(late_ns // FRAME_NS - (MAX_BURST_FRAMES - 1))
         while self.due_ns <= now_ns:
             self._run_slot(now_ns)
-            self.due_ns += self.slot_ns
         return self.due_ns
 
     @property
@@ -87,9 +122,10 @@ class Pacer:
 
     def _run_slot(self, now_ns: int) -> None:
         self.ticks += 1
-        slots = self._slots
-        due = slots[self._next]
-        self._next = (self._next + 1) % len(slots)
+        slots, slot = self._slots, self._next
+        due, following = slots[slot], self._following[slot]
+        self.due_ns += (following - slot) * self.slot_ns
+        self._next = following % len(slots)
         for paced in due:
             try:
                 paced.send(now_ns)
@@ -100,6 +136,12 @@ class Pacer:
                 paced.encode()
             except Exception:
                 self._failed(paced)
+        for paced in due:
+            if paced in self._place:  # it may have failed or left meanwhile
+                try:
+                    paced.settle(now_ns)
+                except Exception:
+                    self._failed(paced)
 
     def _failed(self, paced: Paced) -> None:
         self.remove(paced)

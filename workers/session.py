@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.codec import Codec
 from ipc.errors import BotRejected, StateError
 from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
 from ipc.segment import Segment
@@ -61,6 +62,7 @@ class Rings:
         self.rope = rope
         self.on_close: Callable[[], None] = lambda: None
         self.claimed: Callable[[], Awaitable[None]] = _nothing
+        self.codec = Codec()
         if old is not None:
             old.apply_flush()
         self.continues = old is not None and old.fits(spec)
@@ -175,7 +177,7 @@ class Session:
     def _leg_changed(self, peer: Peer, state: State) -> None:
         if peer is self.peer:
             reasons: dict[str, str] = {"lost": "lost", "closed": "caller_left"}
-            reason = reasons.get(state, "")
+            reason = peer.fault or reasons.get(state, "")
             self._report(LegState(session=self.id, state=state, reason=reason))
 
     def _caller_said(self, data: Any) -> None:
@@ -237,9 +239,19 @@ class Session:
             self.offered.close()
             self.offered = None
 
+    def configure(self, codec: Codec) -> None:
+        """Encode the bot's speech like this from now on, also toward a caller who comes back."""
+        for rings in (self.rings, self.offered):
+            if rings is not None:
+                rings.codec = codec
+        if self.peer is not None:
+            self.peer.sender.configure(codec)
+
     def _join(self) -> None:
         ring = self.rings.ring if self.rings is not None else None
         if self.peer is not None:
+            if self.rings is not None:
+                self.peer.sender.configure(self.rings.codec)
             self.peer.sender.ring = ring
             self.peer.receiver.ring = ring
 
@@ -256,15 +268,19 @@ class Session:
             self.peer.sender.miss(frames)
 
     def send(self, now_ns: int) -> None:
-        """Every 20 ms: let the packet go, answer flushes, free held messages, ring the bell."""
+        """Every 20 ms: let the packet go."""
         if self.peer is not None:
             self.peer.sender.send(now_ns)
+
+    def settle(self, now_ns: int) -> None:
+        """Behind everybody's packets: answer flushes, free held messages, ring the bell."""
         rings = self.rings
         if rings is None:
             return
         ring = rings.ring
         ring.beat(now_ns)
-        ring.apply_flush()
+        if self.peer is None or not self.peer.sender.sending:
+            ring.apply_flush()
         if ring.flush_ack != self._flush_ack:
             self._flush_ack = ring.flush_ack
             self._bell_due = True

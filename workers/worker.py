@@ -1,8 +1,9 @@
 """One media process: its sessions, its tick, its channel to the engine.
 
 The engine decides and the worker carries: every command comes over the `workers` socket and
-is answered there. The tick is one absolute timer for all sessions; a beat goes out every
-50 ms so that the engine can tell a hang from a pause.
+is answered there. The tick is one absolute timer for all sessions; what is not on the beat
+passes the gate between two ticks. A beat goes out every 50 ms so that the engine can tell a
+hang from a pause.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import zmq
 from ipc.audio_ring import RingSpec
 from ipc.bell import BellRopes
 from ipc.channel import Channel
-from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from ipc.clock import NS_PER_MS, MonotonicClock
 from ipc.errors import BackbeatError, SessionNotFound, StateError, UnknownMessage, WorkerError
 from ipc.media_stream import StreamHost
 from ipc.messages import (
@@ -40,9 +41,14 @@ from ipc.messages import (
     WorkerSettings,
 )
 from ipc.sockets import Context, open_socket
+from workers.garbage import Garbage
+from workers.gate import Gate
 from workers.pacer import Pacer
+from workers.priority import raise_priority
 from workers.session import Rings, Session
+from workers.timer import new_timer
 from workers.webrtc import hooks, ice
+from workers.webrtc.certificate import share_certificate
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +82,7 @@ class Worker:
         )
         self._channel = channel
         self._streams: StreamHost | None = None
+        self._timer = new_timer(asyncio.get_running_loop(), self._tick)
         try:
             await hooks.self_test()
             settings = await channel.request(
@@ -86,36 +93,16 @@ class Worker:
                 raise WorkerError("the engine's answer to hello carries no settings")
             self._settings = settings
             logging.getLogger().setLevel(settings.log_level.upper())
+            share_certificate()
             ice.offer_addresses(ice.local_addresses(settings.ice_addresses))
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(self._context, directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"
             self._streams = StreamHost(self._context, self._endpoint)
             self._start_pacer()
-            await self._beat_until_stopped(settings.beat_ms / 1000)
+            await self._stopping.wait()
         finally:
             await self._shut_down()
-
-    async def _beat_until_stopped(self, interval_s: float) -> None:
-        number = 0
-        last_cpu, last_wall = time.process_time(), self._clock.now_ns()
-        while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), interval_s)
-            number += 1
-            cpu, wall = time.process_time(), self._clock.now_ns()
-            load = (cpu - last_cpu) * NS_PER_S / max(1, wall - last_wall)
-            last_cpu, last_wall = cpu, wall
-            late_ns, self._pacer.late_ns = self._pacer.late_ns, 0
-            self._channel.notify(
-                WorkerBeat(
-                    number=number,
-                    ticks=self._pacer.ticks,
-                    sessions=len(self._sessions),
-                    load=round(load, 3),
-                    late_ms=round(late_ns / NS_PER_MS, 2),
-                )
-            )
 
     async def _shut_down(self) -> None:
         self._stopping.set()
@@ -125,27 +112,65 @@ class Worker:
                 await asyncio.gather(*closing, *self._failed, return_exceptions=True)
         if self._streams is not None:
             self._streams.close()
+        self._timer.close()
         await self._channel.close()
         self._context.destroy(0)
 
     # -- the beat -----------------------------------------------------------------------
 
     def _start_pacer(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pacer = Pacer(self._clock.now_ns(), on_fault=self._session_failed)
-        self._loop.call_soon(self._tick)
+        loop = asyncio.get_running_loop()
+        self._garbage = Garbage()
+        self._garbage.begin(self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        self._pacer = Pacer(now_ns, on_fault=self._session_failed)
+        self._gate = Gate(loop, self._clock, lambda: self._pacer.due_ns)
+        ice.let_in_through(self._gate)
+        self._beats = 0
+        self._beat_due_ns = now_ns
+        self._last_cpu_ns, self._last_beat_ns = time.process_time_ns(), now_ns
+        self._priority = raise_priority(self._settings.priority)
+        log.info("the pacer's priority: %s", self._priority)
+        self._timer.arm(self._pacer.due_ns)
 
     def _tick(self) -> None:
         if self._stopping.is_set():
             return
-        due_ns = self._pacer.run(self._clock.now_ns())
+        clock = self._clock
+        due_ns = self._pacer.run(clock.now_ns())
+        self._timer.arm(due_ns)
         if self._streams is not None and self._pacer.at_frame:
             try:
                 self._streams.pump()
             except Exception:
                 log.exception("the media streams failed")
-        delay_s = max(0, due_ns - self._clock.now_ns()) / NS_PER_S
-        self._loop.call_later(delay_s, self._tick)
+        now_ns = clock.now_ns()
+        if now_ns >= self._beat_due_ns:
+            self._beat(now_ns)
+        if self._gate:
+            self._gate.open()
+        else:
+            self._garbage.collect(now_ns, due_ns - now_ns)
+
+    def _beat(self, now_ns: int) -> None:
+        pacer = self._pacer
+        cpu_ns = time.process_time_ns()
+        load = (cpu_ns - self._last_cpu_ns) / max(1, now_ns - self._last_beat_ns)
+        self._last_cpu_ns, self._last_beat_ns = cpu_ns, now_ns
+        self._beat_due_ns = now_ns + self._settings.beat_ms * NS_PER_MS
+        late_ns, pacer.late_ns = pacer.late_ns, 0
+        self._beats += 1
+        self._channel.notify(
+            WorkerBeat(
+                number=self._beats,
+                ticks=pacer.ticks,
+                sessions=len(self._sessions),
+                load=round(load, 3),
+                late_ms=round(late_ns / NS_PER_MS, 2),
+                missed_frames=pacer.missed_frames,
+                priority=self._priority,
+            )
+        )
 
     def _session_failed(self, session: object) -> None:
         """One session's fault must not stop the beat of the others."""
@@ -158,6 +183,7 @@ class Worker:
     # -- commands -----------------------------------------------------------------------
 
     async def _on_request(self, _peer: bytes, message: Message) -> Message:
+        await self._gate.turn()
         if isinstance(message, Offer):
             return await self._offer(message)
         if isinstance(message, Candidates):

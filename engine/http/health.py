@@ -49,6 +49,8 @@ def router(sessions: Sessions, supervisor: Supervisor, bots: Bots) -> APIRouter:
                     "sessions": len(worker.sessions),
                     "load": worker.beat.load if worker.beat else None,
                     "late_ms": worker.beat.late_ms if worker.beat else None,
+                    "missed_frames": worker.beat.missed_frames if worker.beat else None,
+                    "priority": worker.beat.priority if worker.beat else None,
                 }
                 for worker in supervisor.workers
             ],

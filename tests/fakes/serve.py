@@ -64,7 +64,7 @@ class ServeProcess:
             *prefix,
             *(sys.executable, "-P", str(ENGINE_FILE), "serve"),
             *("--runtime-dir", str(runtime_dir), "--ice-address", "127.0.0.1"),
-            *("--port", str(port), "--workers", str(workers)),
+            *("--port", str(port), "--workers", str(workers), "--priority", "none"),
             *options,
         ]
         self._env = dict(env) if env is not None else None

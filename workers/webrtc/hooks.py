@@ -11,7 +11,11 @@ import contextlib
 import random
 from typing import TYPE_CHECKING, Any
 
+import aioice.ice
+import aiortc.rtcicetransport
+import aiortc.rtcpeerconnection
 from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.rtcdtlstransport import RTCCertificate
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Policy, Session
 
@@ -24,6 +28,16 @@ if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import RTCDtlsTransport
 
 SRTP_OK = 0
+# Names that `ice` and `certificate` replace or override.
+REPLACED: list[tuple[Any, str]] = [
+    (aiortc.rtcicetransport, "Connection"),
+    (aiortc.rtcpeerconnection, "RTCCertificate"),
+    (RTCCertificate, "_create_ssl_context"),
+    (aioice.ice, "StunProtocol"),
+    (aioice.ice.StunProtocol, "datagram_received"),
+    (aioice.ice.Connection, "data_received"),
+    (aioice.ice.Connection, "get_component_candidates"),
+]
 
 
 class ParkedSender:
@@ -123,6 +137,8 @@ async def self_test() -> None:
     """Make sure that every hook fits. Raises ConfigError that names the one that does not."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     try:
+        for owner, name in REPLACED:
+            getattr(owner, name)
         transceiver = peer.addTransceiver("audio")
         mid_extension_of(transceiver)
         sender = transceiver.sender

@@ -1,22 +1,27 @@
-"""Which local addresses are offered: an aioice connection that takes them from us.
+"""Where aioice meets the worker: which addresses are offered, and when datagrams are let in.
 
 aioice offers every address of the machine but leaves loopback out. Here the list comes from
-the settings, loopback included. aiortc makes its connections by a module-level name, which
-is replaced once per worker process.
+the settings, loopback included. Datagrams that are no media (ICE, DTLS) pass the worker's gate,
+so that handshakes do not disturb the beat. aiortc and aioice make connections and protocols by
+module-level names, which are replaced once per worker process.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import aioice.ice
 import aiortc.rtcicetransport
-from aioice.ice import Connection, get_host_addresses
+from aioice.ice import Connection, StunProtocol, get_host_addresses
 
 from ipc.errors import ConfigError
 
 if TYPE_CHECKING:
     from aioice import Candidate
+
+    from workers.gate import Gate
 
 
 def local_addresses(wanted: list[str]) -> list[str]:
@@ -68,3 +73,23 @@ def offer_addresses(addresses: list[str]) -> None:
 
     chosen = tuple(addresses)
     aiortc.rtcicetransport.Connection = LocalConnection  # type: ignore[attr-defined]  # the hook
+
+
+def let_in_through(gate: Gate) -> None:
+    """From now on, datagrams that are no media wait in `gate` until there is time for them."""
+
+    class GatedProtocol(StunProtocol):
+        """An aioice socket: media at once, everything else when the beat allows."""
+
+        def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+            assert isinstance(data, bytes)  # noqa: S101 - what a UDP socket gives
+            if data and 127 < data[0] < 192:  # RTP and RTCP (RFC 7983)
+                self.receiver.data_received(data, self.local_candidate.component)
+            else:
+                gate.push(partial(self._let_in, data, addr))
+
+        def _let_in(self, data: bytes, addr: tuple[Any, ...]) -> None:
+            if not self.transport.is_closing():
+                super().datagram_received(data, addr)
+
+    aioice.ice.StunProtocol = GatedProtocol  # type: ignore[misc]  # the hook

@@ -25,10 +25,17 @@ class Fake:
         self.calls: list[str] = []
         self.sent_ns: list[int] = []
         self.missed = 0
+        self.settled_ns: list[int] = []
 
     def send(self, now_ns: int) -> None:
         self.sent_ns.append(now_ns)
         self._told("send")
+
+    def settle(self, now_ns: int) -> None:
+        self.settled_ns.append(now_ns)
+        self.log.append(("settle", self))
+        if self.fails_at == "settle":
+            self._told("settle")
 
     def encode(self) -> None:
         self._told("encode")
@@ -50,9 +57,13 @@ def unexpected(_paced: Paced) -> None:
 
 
 def pacer_with(
-    *sessions: Fake, slots: int = 4, on_fault: Any = unexpected, now_ns: int = BEGIN_NS
+    *sessions: Fake,
+    slots: int = 4,
+    stride: int = 1,
+    on_fault: Any = unexpected,
+    now_ns: int = BEGIN_NS,
 ) -> Pacer:
-    pacer = Pacer(now_ns, slots=slots, on_fault=on_fault)
+    pacer = Pacer(now_ns, slots=slots, stride=stride, on_fault=on_fault)
     for session in sessions:
         pacer.add(session)
     return pacer
@@ -60,7 +71,8 @@ def pacer_with(
 
 def run_for(pacer: Pacer, frames: int) -> None:
     """Every slot of so many frames, each exactly when it is due."""
-    for _ in range(frames * FRAME_NS // pacer.slot_ns):
+    end_ns = pacer.due_ns + frames * FRAME_NS
+    while pacer.due_ns < end_ns:
         pacer.run(pacer.due_ns)
 
 
@@ -79,6 +91,32 @@ def test_sessions_spread_evenly_over_the_slots(slots: int, count: int) -> None:
     loads = [starts.count(BEGIN_NS + (slot + 1) * FRAME_NS // slots) for slot in range(slots)]
     assert sum(loads) == count
     assert max(loads) - min(loads) <= 1
+
+
+@pytest.mark.parametrize(("count", "wakes"), [(0, 1), (1, 5), (39, 5), (41, 6), (45, 10), (99, 10)])
+def test_few_sessions_wake_the_worker_half_as_often_as_a_crowd(count: int, wakes: int) -> None:
+    pacer = pacer_with(*(Fake() for _ in range(count)), slots=10, stride=2)
+    pacer.run(pacer.due_ns)
+    before = pacer.ticks
+    run_for(pacer, 1)
+    assert pacer.ticks - before == wakes
+
+
+def test_nobody_changes_place_when_it_gets_crowded() -> None:
+    first = Fake()
+    pacer = pacer_with(first, *(Fake() for _ in range(39)), slots=10, stride=2)
+    run_for(pacer, 2)
+    crowd = [Fake() for _ in range(60)]
+    for session in crowd:
+        pacer.add(session)
+    run_for(pacer, 3)
+    assert {later - earlier for earlier, later in pairwise(first.sent_ns)} == {FRAME_NS}
+    starts = [session.sent_ns[-1] % FRAME_NS for session in crowd]
+    assert len(set(starts)) == 10
+    for _ in range(50):
+        pacer.remove(crowd.pop())
+    run_for(pacer, 3)
+    assert {later - earlier for earlier, later in pairwise(first.sent_ns)} == {FRAME_NS}
 
 
 def test_a_slot_that_was_left_is_filled_next() -> None:
@@ -102,6 +140,8 @@ def test_a_slot_sends_its_own_and_then_encodes_the_next_ones() -> None:
         ("send", sessions[4]),
         ("encode", sessions[1]),
         ("encode", sessions[5]),
+        ("settle", sessions[0]),
+        ("settle", sessions[4]),
     ]
 
 
@@ -140,7 +180,7 @@ def test_the_session_hears_the_time_of_the_run_and_not_of_the_slot() -> None:
 
 
 def test_a_frame_begins_once_in_every_four_slots() -> None:
-    pacer = pacer_with()
+    pacer = pacer_with(Fake())
     seen = []
     for _ in range(8):
         seen.append(pacer.at_frame)
@@ -176,7 +216,7 @@ def test_every_frame_is_sent_or_told_as_missed(gaps: list[int], count: int, slot
         now_ns += gap
         before = [len(session.sent_ns) for session in sessions]
         due_ns = pacer.run(now_ns)
-        assert now_ns < due_ns <= now_ns + pacer.slot_ns
+        assert now_ns < due_ns <= now_ns + (pacer.slot_ns if count else FRAME_NS)
         for index, session in enumerate(sessions):
             assert len(session.sent_ns) - before[index] <= MAX_BURST_FRAMES
             sent = len(session.sent_ns)
@@ -227,12 +267,12 @@ def test_the_missed_frames_are_told_before_what_is_sent_late() -> None:
 # -- sessions that fail, come and go ------------------------------------------------------
 
 
-@pytest.mark.parametrize("fails_at", ["send", "encode", "miss"])
+@pytest.mark.parametrize("fails_at", ["send", "encode", "miss", "settle"])
 def test_a_failing_session_goes_and_the_others_go_on(fails_at: str) -> None:
     reported: list[Paced] = []
     bad = Fake(fails_at=fails_at)
     sessions = [Fake(), bad, Fake()]
-    pacer = Pacer(BEGIN_NS, slots=4, on_fault=reported.append)
+    pacer = Pacer(BEGIN_NS, slots=4, stride=1, on_fault=reported.append)
     for session in sessions:
         for _ in range(3):
             pacer.add(Fake())
@@ -266,6 +306,20 @@ def test_a_failed_session_may_be_removed_by_its_report_and_added_again() -> None
     pacer.add(session)
     run_for(pacer, 2)
     assert session.calls.count("send") == 3
+
+
+def test_what_failed_or_left_is_not_settled() -> None:
+    class Leaver(Fake):
+        def send(self, now_ns: int) -> None:
+            super().send(now_ns)
+            pacer.remove(self)
+
+    reported: list[Paced] = []
+    leaver, bad, good = Leaver(), Fake(fails_at="send"), Fake()
+    pacer = pacer_with(leaver, bad, good, slots=1, on_fault=reported.append)
+    pacer.run(pacer.due_ns)
+    assert [len(session.settled_ns) for session in (leaver, bad, good)] == [0, 0, 1]
+    assert reported == [bad]
 
 
 def test_removing_what_is_not_there_is_harmless() -> None:
@@ -345,7 +399,7 @@ def test_lateness_tells_the_whole_of_a_stall() -> None:
 
 
 def test_ticks_count_the_slots_that_ran() -> None:
-    pacer = pacer_with()
+    pacer = pacer_with(Fake())
     run_for(pacer, 3)
     assert pacer.ticks == 12
     pacer.run(pacer.due_ns + 2 * pacer.slot_ns)

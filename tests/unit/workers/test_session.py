@@ -232,15 +232,18 @@ async def test_a_message_at_a_cursor_waits_for_its_sample_and_order_is_kept(
     session.say("past", 0)
     bot.write_speaker(memoryview(bytes(2 * 4_800)))
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     sent = peers[0].data.sent
     assert sent == ["now", "past"]
     ring.take(480)
     ring.commit(480, 1, 0, 0, 0)
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     assert sent == ["now", "past", "first"]
     ring.take(480)
     ring.commit(960, 1, 0, 0, 0)
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     assert sent[3:] == ["second", "third"]
     await session.close("end")
 
@@ -255,10 +258,12 @@ async def test_a_message_at_a_cursor_waits_also_before_its_rings_are_attached(
     assert peers[0].data.sent == []
     await session.attach_rings(1)
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     assert peers[0].data.sent == []
     assert session.rings is not None
     session.rings.ring.commit(480, 1, 0, 0, 0)
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     assert peers[0].data.sent == ["early"]
     await session.close("end")
 
@@ -279,9 +284,11 @@ async def test_a_flush_drops_held_messages_beyond_what_was_sent(
     session.rings.ring.commit(480, 1, 0, 0, 0)
     bot.flush()
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     assert peers[0].data.sent == ["sent"]
     assert session.dropped_messages == 1
     session.send(clock.now_ns())
+    session.settle(clock.now_ns())
     await session.close("end")
 
 

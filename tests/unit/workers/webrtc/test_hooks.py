@@ -125,6 +125,22 @@ async def test_a_library_that_protects_nothing_is_refused(monkeypatch: pytest.Mo
     assert raised.value.code == "hooks"
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    hooks.REPLACED,
+    ids=[f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in hooks.REPLACED],
+)
+async def test_a_renamed_part_that_we_replace_is_named(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Without:
+        def __getattr__(self, other: str) -> Any:
+            raise AttributeError(f"{owner!r} has no attribute {other!r}")
+
+    monkeypatch.setattr(hooks, "REPLACED", [(Without(), name)])
+    await assert_named(name)
+
+
 async def test_the_self_test_leaves_the_next_one_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.delattr(RTCRtpSender, "_run_rtp")

@@ -1,0 +1,87 @@
+"""The ladder of priorities: the best rung that is permitted, and which one it was."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from workers import priority
+
+
+class Machine:
+    """Permits only some of the rungs."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, fifo: bool, nice: bool) -> None:
+        self.nice = 0
+        self.scheduler: tuple[Any, ...] = ()
+        self.limits: list[tuple[int, int]] = []
+
+        def set_scheduler(*arguments: Any) -> None:
+            if not fifo:
+                raise PermissionError
+            self.scheduler = arguments
+
+        def set_priority(_which: int, _who: int, value: int) -> None:
+            if not nice:
+                raise PermissionError
+            self.nice = value
+
+        patch.setattr(os, "sched_setscheduler", set_scheduler)
+        patch.setattr(os, "setpriority", set_priority)
+        patch.setattr(os, "getpriority", lambda _which, _who: self.nice)
+        patch.setattr(resource, "setrlimit", lambda _which, limits: self.limits.append(limits))
+
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_FIFO"), reason="no real-time scheduling")
+
+
+def test_real_time_comes_first_and_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, fifo=True, nice=True)
+    assert priority.raise_priority("auto") == "fifo 5"
+    assert machine.scheduler[1] == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    assert machine.scheduler[2].sched_priority == 5
+    assert machine.nice == 0
+    assert [soft for soft, _ in machine.limits] == [priority.SPIN_LIMIT_US]
+
+
+def test_then_a_better_nice_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, fifo=False, nice=True)
+    assert priority.raise_priority("auto") == "nice -10"
+    assert machine.nice == -10
+
+
+def test_then_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch, fifo=False, nice=False)
+    assert priority.raise_priority("auto") == "none"
+
+
+def test_a_user_who_wants_none_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, fifo=True, nice=True)
+    assert priority.raise_priority("none") == "none"
+    assert (machine.scheduler, machine.nice, machine.limits) == ((), 0, [])
+
+
+def test_a_process_that_says_it_has_a_rung_really_stands_on_it() -> None:
+    program = (
+        "import os, threading\nfrom workers.priority import raise_priority\n"
+        "print(raise_priority('auto'))\n"
+        "print(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO)\n"
+        "print(os.getpriority(os.PRIO_PROCESS, 0))\n"
+        "seen = []\n"
+        "thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))\n"
+        "thread.start(); thread.join()\n"
+        "print(seen[0] == os.SCHED_OTHER)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    ).stdout.split("\n")
+    rung, is_fifo, nice, thread_is_normal = out[:4]
+    assert is_fifo == str(rung.startswith("fifo"))
+    if rung.startswith("nice"):
+        assert rung == f"nice {nice}"
+    assert thread_is_normal == "True"

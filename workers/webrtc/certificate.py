@@ -1,0 +1,48 @@
+"""One certificate and one TLS context for all calls of a worker.
+
+aiortc makes both for every peer connection, which holds the beat for 0.8 ms. The certificate is
+made anew every day, far within the month that it is good for. aiortc finds the class by a
+module-level name, which is replaced once per worker process.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import aiortc.rtcpeerconnection
+from aiortc.rtcdtlstransport import RTCCertificate
+
+if TYPE_CHECKING:
+    from aiortc.rtcdtlstransport import SRTPProtectionProfile
+    from OpenSSL import SSL
+
+RENEW_S = 24 * 3600.0
+
+
+class SharedCertificate(RTCCertificate):
+    """What `generateCertificate` gives until it is renewed."""
+
+    _current: ClassVar[SharedCertificate | None] = None
+    _made_s: ClassVar[float] = 0.0
+    _context: SSL.Context | None = None
+
+    @classmethod
+    def generateCertificate(cls) -> SharedCertificate:
+        """The certificate of the day."""
+        now_s = time.monotonic()
+        if cls._current is None or now_s - cls._made_s > RENEW_S:
+            cls._current = super().generateCertificate()
+            cls._made_s = now_s
+        return cls._current
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles=srtp_profiles)
+        return self._context
+
+
+def share_certificate() -> None:
+    """From now on, every peer of this process has the same one."""
+    aiortc.rtcpeerconnection.RTCCertificate = SharedCertificate  # type: ignore[attr-defined]  # the hook
+    SharedCertificate.generateCertificate()
