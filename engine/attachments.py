@@ -82,6 +82,7 @@ class Attachments:
                 media=hello.media,
                 segment=session.segment,
                 bell=hello.bell,
+                codec=hello.codec,
                 **_shape(hello),
             ),
         )

@@ -34,6 +34,7 @@ from ipc.messages import (
     Candidate,
     Candidates,
     CloseSession,
+    Configure,
     Connected,
     Disconnected,
     LegState,
@@ -312,6 +313,8 @@ class Sessions:
             else:
                 self.close(session, reason)
             return Ok()
+        if isinstance(message, Configure):
+            return await self._supervisor.request(self._of(bot, message.session).worker, message)
         raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a bot")
 
     def bot_message(self, bot: BotHandle, message: Message) -> None:

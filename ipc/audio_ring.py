@@ -16,9 +16,8 @@ from ipc.ring_layout import (
     BOT_PID,
     CAPTURE,
     DATA_OFFSET,
+    FLUSHES,
     FRAME_MS,
-    HEADER,
-    MAGIC,
     MIC_DROPPED,
     MIC_READ,
     MIC_TAIL,
@@ -27,6 +26,7 @@ from ipc.ring_layout import (
     PLAYBACK,
     RATES_HZ,
     SPEAKER_END,
+    SPEAKER_FADE,
     SPEAKER_FLUSH_ACK,
     SPEAKER_FLUSH_SENT,
     SPEAKER_FLUSH_TO,
@@ -35,7 +35,6 @@ from ipc.ring_layout import (
     SPEAKER_UNDERRUN,
     SPEAKER_WANT,
     SPEAKER_WRITE,
-    VERSION,
     WORKER_BEAT,
     WORKER_PID,
     AudioRing,
@@ -45,8 +44,8 @@ from ipc.ring_layout import (
     Playback,
     RingSpec,
     Samples,
-    plan,
     size_bytes,
+    write_header,
 )
 
 __all__ = [
@@ -94,14 +93,14 @@ class WorkerRing(AudioRing):
     @classmethod
     def format(cls, buffer: memoryview, spec: RingSpec, pid: int) -> WorkerRing:
         """Lay out empty rings over a zeroed buffer of `size_bytes(spec)`."""
-        speaker_offset, size = plan(spec)
+        size = size_bytes(spec)
         if len(buffer) < size:
             raise LayoutMismatch(f"{size} bytes are needed, the buffer has {len(buffer)}")
         words = buffer[:DATA_OFFSET].cast("Q")
-        for word in (SPEAKER_WRITE, SPEAKER_READ, SPEAKER_FLUSH_TO, SPEAKER_FLUSH_ACK):
+        for word in (SPEAKER_WRITE, SPEAKER_READ, SPEAKER_FLUSH_TO, PLAYBACK + 1):
             words[word] = spec.speaker_base
-        words[SPEAKER_FLUSH_SENT] = spec.speaker_base
-        words[PLAYBACK + 1] = spec.speaker_base
+        for word in range(FLUSHES + 1, FLUSHES + 5):
+            words[word] = spec.speaker_base
         for word in (MIC_READ, MIC_WRITE, MIC_TAIL):
             words[word] = spec.mic_base
         words[CAPTURE + 1] = spec.mic_base
@@ -110,28 +109,7 @@ class WorkerRing(AudioRing):
         words[WORKER_PID] = pid
         words.release()
         fence()
-        HEADER.pack_into(
-            buffer,
-            0,
-            MAGIC,
-            VERSION,
-            0,
-            spec.epoch,
-            pid,
-            spec.key,
-            spec.mic_hz,
-            spec.speaker_hz,
-            spec.mic_hz * spec.mic_ms // 1000,
-            spec.speaker_hz * spec.speaker_ms // 1000,
-            DATA_OFFSET,
-            speaker_offset,
-            spec.mic_hz * FRAME_MS // 1000,
-            spec.speaker_hz * FRAME_MS // 1000,
-            spec.mic_channels,
-            spec.speaker_channels,
-            spec.mic_base,
-            spec.speaker_base,
-        )
+        write_header(buffer, spec, pid)
         return cls(buffer)
 
     def fits(self, spec: RingSpec) -> bool:
@@ -261,22 +239,43 @@ class WorkerRing(AudioRing):
         fence()
         words[PLAYBACK] += 1
 
-    def apply_flush(self) -> bool:
-        """Skip what the bot has flushed and say what had left; False when nothing is asked."""
+    def flush_due(self) -> int | None:
+        """The cursor of a flush that was asked for and not applied yet."""
         words = self._words
         # The bot owns both words: one that lies about them flushes at most a full ring.
         newest = words[SPEAKER_READ] + self.speaker.capacity
-        flush_to = min(words[SPEAKER_FLUSH_TO], words[SPEAKER_WRITE], newest)
-        if flush_to <= words[SPEAKER_FLUSH_ACK]:
+        flush_to: int = min(words[SPEAKER_FLUSH_TO], words[SPEAKER_WRITE], newest)
+        return flush_to if flush_to > words[SPEAKER_FLUSH_ACK] else None
+
+    def flush_fade(self) -> int:
+        """How many samples that flush wants faded out instead of cut; at most 20 ms."""
+        fence()
+        return min(self._words[SPEAKER_FADE], self.speaker.slack)
+
+    def apply_flush(self) -> bool:
+        """Skip what the bot has flushed and say what had left; False when nothing is asked."""
+        flush_to = self.flush_due()
+        if flush_to is None:
             return False
-        words[SPEAKER_FLUSH_SENT] = words[PLAYBACK + 1]
-        if flush_to > words[SPEAKER_READ]:
-            words[SPEAKER_READ] = flush_to
+        words = self._words
+        self.open_room(flush_to)
         # Samples that were taken and have not left may be taken again from the flush on.
         self._taken = words[SPEAKER_READ]
-        fence()
-        words[SPEAKER_FLUSH_ACK] = flush_to
+        self._answer(flush_to, words[PLAYBACK + 1])
         return True
+
+    def _answer(self, flush_to: int, sent: int) -> None:
+        # Also the answer before this one: a bot that stalls between two flushes still learns
+        # what each of them cut.
+        words = self._words
+        words[FLUSHES] += 1
+        fence()
+        words[FLUSHES + 3] = words[SPEAKER_FLUSH_ACK]
+        words[FLUSHES + 4] = words[SPEAKER_FLUSH_SENT]
+        words[SPEAKER_FLUSH_SENT] = sent
+        words[SPEAKER_FLUSH_ACK] = flush_to
+        fence()
+        words[FLUSHES] += 1
 
     def open_room(self, cursor: int) -> None:
         """Samples before `cursor` are gone from the ring (a mirror follows its original)."""
@@ -285,11 +284,8 @@ class WorkerRing(AudioRing):
 
     def acknowledge(self, flush_to: int, sent: int) -> None:
         """Report a flush that was applied elsewhere (a mirror follows its original)."""
-        words = self._words
-        words[SPEAKER_FLUSH_SENT] = sent
         self.open_room(flush_to)
-        fence()
-        words[SPEAKER_FLUSH_ACK] = flush_to
+        self._answer(flush_to, sent)
 
     @property
     def flush_ack(self) -> int:
@@ -369,19 +365,30 @@ class BotRing(AudioRing):
         words[SPEAKER_WRITE] = write + count
         return count
 
-    def flush(self) -> int:
-        """Drop everything written and not yet sent: one store. Returns the flush cursor."""
+    def flush(self, fade: int = 0) -> int:
+        """Drop everything written and not yet sent: one store. Returns the flush cursor.
+
+        `fade` samples (at most 20 ms) of that may leave in one more packet that fades out.
+        """
         words = self._words
         flush_to: int = words[SPEAKER_WRITE]
+        words[SPEAKER_FADE] = fade
+        fence()
         words[SPEAKER_FLUSH_TO] = flush_to
         return flush_to
 
     def flushed(self) -> Flushed:
-        """The worker's newest acknowledgement of a flush."""
-        words = self._words
-        flush_to = words[SPEAKER_FLUSH_ACK]
-        fence()
-        return Flushed(flush_to, words[SPEAKER_FLUSH_SENT])
+        """The worker's newest answer to a flush."""
+        return self.flushes()[1]
+
+    def flushes(self) -> tuple[Flushed, Flushed]:
+        """The worker's last two answers, the newest last.
+
+        They are enough for every flush: those that are unanswered at one look are answered
+        together, so whoever looks before each flush misses none.
+        """
+        ack, sent, ack_before, sent_before = self._anchor(FLUSHES, 4)
+        return Flushed(ack_before, sent_before), Flushed(ack, sent)
 
     def want(self, cursor: int) -> None:
         """Ask for a bell once samples before `cursor` have left; NEVER takes it back."""

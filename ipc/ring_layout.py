@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ipc.errors import ConfigError, LayoutMismatch, StaleEpoch
 
 MAGIC = 0x42424541  # "BBEA"
-VERSION = 1
+VERSION = 2
 RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
 FRAME_MS = 20
 NEVER = 2**64 - 1
@@ -32,10 +32,9 @@ SPEAKER_END = 0x0A0 // 8
 SPEAKER_WANT = 0x0A8 // 8
 SPEAKER_MARK = 0x0B0 // 8
 BOT_PID = 0x0B8 // 8
+SPEAKER_FADE = 0x0C0 // 8
 # Line 2 (0x100), written by the worker only.
 SPEAKER_READ = 0x100 // 8
-SPEAKER_FLUSH_ACK = 0x108 // 8
-SPEAKER_FLUSH_SENT = 0x110 // 8
 MIC_WRITE = 0x118 // 8
 MIC_TAIL = 0x120 // 8
 WORKER_BEAT = 0x128 // 8
@@ -44,6 +43,10 @@ MIC_DROPPED = 0x138 // 8
 MIC_CONCEALED = 0x140 // 8
 MIC_FILLED = 0x148 // 8
 WORKER_PID = 0x150 // 8
+# The answers to the last two flushes, under a sequence lock: the newest, then the one before.
+FLUSHES = 0x158 // 8
+SPEAKER_FLUSH_ACK = FLUSHES + 1
+SPEAKER_FLUSH_SENT = FLUSHES + 2
 # Lines 3 and 4, written by the worker under a sequence lock: the anchors.
 PLAYBACK = 0x180 // 8
 CAPTURE = 0x200 // 8
@@ -71,7 +74,7 @@ class Capture(NamedTuple):
 
 
 class Flushed(NamedTuple):
-    """The worker's answer to a flush up to `flush_to`; `sent` is the last sample that left."""
+    """The worker's answer to a flush up to `flush_to`: samples before `sent` left, faded or not."""
 
     flush_to: int
     sent: int
@@ -133,6 +136,32 @@ def plan(spec: RingSpec) -> tuple[int, int]:
     )
     speaker_offset = -(-(DATA_OFFSET + mic) // LINE_BYTES) * LINE_BYTES
     return speaker_offset, speaker_offset + speaker
+
+
+def write_header(buffer: memoryview, spec: RingSpec, pid: int) -> None:
+    """Write line 0, by which the ends know the buffer for formatted."""
+    HEADER.pack_into(
+        buffer,
+        0,
+        MAGIC,
+        VERSION,
+        0,
+        spec.epoch,
+        pid,
+        spec.key,
+        spec.mic_hz,
+        spec.speaker_hz,
+        spec.mic_hz * spec.mic_ms // 1000,
+        spec.speaker_hz * spec.speaker_ms // 1000,
+        DATA_OFFSET,
+        plan(spec)[0],
+        spec.mic_hz * FRAME_MS // 1000,
+        spec.speaker_hz * FRAME_MS // 1000,
+        spec.mic_channels,
+        spec.speaker_channels,
+        spec.mic_base,
+        spec.speaker_base,
+    )
 
 
 class Samples:

@@ -27,6 +27,7 @@ from ipc.messages import (
     Answer,
     Candidates,
     CloseSession,
+    Configure,
     DropRing,
     LegState,
     Message,
@@ -193,6 +194,9 @@ class Worker:
             return Ok()
         if isinstance(message, OpenRing):
             return self._open_ring(message)
+        if isinstance(message, Configure):
+            self._session(message.session).configure(message.codec)
+            return Ok()
         if isinstance(message, RingAttached):
             await self._session(message.session).attach_rings(message.epoch)
             return Ok()
@@ -256,6 +260,7 @@ class Worker:
             except BackbeatError:
                 rope.let_go()
                 raise
+            rings.codec = message.codec
             session.offer_rings(rings)
             return _opened(rings)
         streams = self._streams
@@ -264,6 +269,7 @@ class Worker:
         stream, token = streams.open(rings.bot_end)
         rings.on_close = lambda: streams.end(stream)
         rings.claimed = lambda: streams.wait_attached(stream)
+        rings.codec = message.codec
         session.offer_rings(rings)
         return _opened(rings, stream, token, self._endpoint)
 

@@ -6,10 +6,13 @@ A sample is looked up by its 16 bits, so encoding 20 ms is one numpy index.
 from __future__ import annotations
 
 import ctypes
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from av import AudioFrame, AudioResampler
+
+if TYPE_CHECKING:
+    from ipc.codec import Codec
 
 Pcm = np.ndarray[tuple[int], np.dtype[np.int16]]
 Table = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -66,6 +69,10 @@ class Encoder:
         payload = encode(self._law, pcm)
         ctypes.memmove(out, payload, len(payload))
         return len(payload)
+
+    def configure(self, params: Codec) -> bool:
+        """G.711 has nothing to configure."""
+        return True
 
     def reset(self) -> None:
         """Forget what was encoded."""

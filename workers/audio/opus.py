@@ -10,15 +10,16 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib.util
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ipc.errors import ConfigError, WorkerError
+from ipc.errors import StateError, WorkerError
+
+if TYPE_CHECKING:
+    from ipc.codec import Codec
 
 MAX_PACKET_BYTES = 1275
-Application = Literal["voip", "audio", "lowdelay"]
 APPLICATIONS: dict[str, int] = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 SET_BITRATE = 4002
 SET_COMPLEXITY = 4010
@@ -29,33 +30,6 @@ RESET_STATE = 4028
 GET_LOOKAHEAD = 4027
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpusParams:
-    """How to encode. `fec` needs SILK (`application` voip): libopus emits none otherwise."""
-
-    bitrate_bps: int = 48_000
-    complexity: int = 5
-    application: Application = "lowdelay"
-    fec: bool = False
-    expected_loss_percent: int = 0
-    dtx: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what libopus would refuse or silently ignore."""
-        if not 6_000 <= self.bitrate_bps <= 510_000:
-            raise ConfigError(f"Opus takes 6000 to 510000 bit/s, not {self.bitrate_bps}")
-        if not 0 <= self.complexity <= 10:
-            raise ConfigError(f"Opus' complexity is 0 to 10, not {self.complexity}")
-        if self.application not in APPLICATIONS:
-            raise ConfigError(
-                f"Opus' application is voip, audio or lowdelay, not {self.application!r}"
-            )
-        if not 0 <= self.expected_loss_percent <= 100:
-            raise ConfigError("expected_loss_percent is 0 to 100")
-        if self.fec and self.application == "lowdelay":
-            raise ConfigError("in-band FEC needs application voip or audio: lowdelay emits none")
-
-
 class Encoder(Protocol):
     """What turns 20 ms of int16 PCM into one packet."""
 
@@ -63,6 +37,10 @@ class Encoder(Protocol):
 
     def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
         """Encode `samples` per channel that lie at `address`; bytes written to `out`."""
+        ...
+
+    def configure(self, params: Codec) -> bool:
+        """Go on with other parameters; False when that takes another encoder."""
         ...
 
     def reset(self) -> None:
@@ -124,32 +102,43 @@ def libopus() -> ctypes.CDLL | None:
 class LibraryEncoder:
     """An encoder of libopus."""
 
-    def __init__(self, library: ctypes.CDLL, hz: int, channels: int, params: OpusParams) -> None:
+    def __init__(self, library: ctypes.CDLL, hz: int, channels: int, params: Codec) -> None:
         self._library = library
         self._encode = library.opus_encode
+        self._application = params.application
         error = ctypes.c_int()
         self._state: int | None = library.opus_encoder_create(
             hz, channels, APPLICATIONS[params.application], ctypes.byref(error)
         )
         if not self._state:
             raise WorkerError(f"libopus refuses an encoder: error {error.value}", code="codec")
-        self._set(SET_BITRATE, params.bitrate_bps)
-        self._set(SET_COMPLEXITY, params.complexity)
-        self._set(SET_INBAND_FEC, int(params.fec))
-        self._set(SET_PACKET_LOSS_PERC, params.expected_loss_percent)
-        self._set(SET_DTX, int(params.dtx))
+        self.configure(params)
         lookahead = ctypes.c_int32()
         library.opus_encoder_ctl(self._state, GET_LOOKAHEAD, ctypes.byref(lookahead))
         self.lookahead = lookahead.value
 
     def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
         """Encode from memory into `out`; never fails for whole frames of the encoder's rate."""
+        if self._state is None:
+            raise StateError("the encoder is closed")
         written: int = self._encode(self._state, address, samples, out, len(out))
         return written
 
+    def configure(self, params: Codec) -> bool:
+        """Go on with other parameters; False when that takes another encoder."""
+        if params.application != self._application:
+            return False  # libopus changes it only before the first packet
+        self._set(SET_BITRATE, params.bitrate_bps)
+        self._set(SET_COMPLEXITY, params.complexity)
+        self._set(SET_INBAND_FEC, int(params.fec))
+        self._set(SET_PACKET_LOSS_PERC, params.expected_loss_percent)
+        self._set(SET_DTX, int(params.dtx))
+        return True
+
     def reset(self) -> None:
         """Forget what was encoded: the next packet begins from silence."""
-        self._library.opus_encoder_ctl(self._state, RESET_STATE)
+        if self._state is not None:
+            self._library.opus_encoder_ctl(self._state, RESET_STATE)
 
     def close(self) -> None:
         """Free the encoder."""
@@ -165,14 +154,12 @@ class LibraryEncoder:
 class AvEncoder:
     """The last resort: PyAV's codec API, which knows neither RESET nor DTX."""
 
-    lookahead = 0
-
-    def __init__(self, hz: int, channels: int, params: OpusParams) -> None:
+    def __init__(self, hz: int, channels: int, params: Codec) -> None:
         import av  # only where there is no libopus to load
 
         self._av = av
-        self._hz, self._channels, self._params = hz, channels, params
-        self.reset()
+        self._hz, self._channels = hz, channels
+        self.configure(params)
 
     def encode(self, address: int, samples: int, out: ctypes.Array[ctypes.c_char]) -> int:
         """Encode from memory into `out`; 0 when the codec still waits for its look-ahead."""
@@ -182,6 +169,15 @@ class AvEncoder:
         packet = b"".join(bytes(packet) for packet in self._codec.encode(frame))
         ctypes.memmove(out, packet, len(packet))
         return len(packet)
+
+    def configure(self, params: Codec) -> bool:
+        """Begin anew with other parameters: PyAV changes none of an open codec."""
+        self._params = params
+        # What libopus says of itself: the MDCT's overlap, and 4 ms where SILK may come in.
+        silk = 0 if params.application == "lowdelay" else self._hz // 250
+        self.lookahead = self._hz // 400 + silk
+        self.reset()
+        return True
 
     def reset(self) -> None:
         """Begin anew with a fresh codec."""
@@ -205,7 +201,7 @@ class AvEncoder:
         vars(self).pop("_codec", None)
 
 
-def encoder(hz: int, channels: int, params: OpusParams) -> Encoder:
+def encoder(hz: int, channels: int, params: Codec) -> Encoder:
     """The best encoder there is for int16 PCM of that rate."""
     library = libopus()
     if library is None:

@@ -62,6 +62,8 @@ class Peer:
         self.receiver = receiver
         self.data = DataChannel(on_message, on_track_status)
         self.state: State | None = None
+        # Why the leg was closed from our side; empty when the caller closed it.
+        self.fault = ""
         # aiortc cannot take an offer back: after a failed one only a new connection helps.
         self.broken = False
         self._on_state = on_state
@@ -72,6 +74,7 @@ class Peer:
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = self._pc.addTransceiver("audio", "sendrecv")
         sender.bind(transceiver)
+        sender.on_fault = self._sender_failed
         capabilities = RTCRtpSender.getCapabilities("audio").codecs
         transceiver.setCodecPreferences([c for c in capabilities if c.mimeType in CODECS])
         self._pc.on("connectionstatechange", self._state_changed)
@@ -141,6 +144,13 @@ class Peer:
         if self._receiving is not None:
             self._receiving.cancel()
             await asyncio.gather(self._receiving, return_exceptions=True)
+
+    def _sender_failed(self) -> None:
+        """A call whose bot cannot be heard ends, rather than staying silent."""
+        if self.state != "closed":
+            self.fault = "codec"
+            self.state = "closed"
+            self._on_state(self, "closed")
 
     def _state_changed(self) -> None:
         state = _STATES.get(self._pc.connectionState)

@@ -8,21 +8,27 @@ time, so the anchor, `position` and a flush's answer are exact.
 from __future__ import annotations
 
 import ctypes
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ipc.clock import NS_PER_S
+from ipc.codec import Codec
 from workers.audio import g711, opus
 from workers.webrtc import hooks, rtcp
 from workers.webrtc.rtp import TRAILER_BYTES, RtpPacket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiortc import RTCRtpTransceiver
 
     from ipc.audio_ring import WorkerRing
     from ipc.clock import Clock
+
+log = logging.getLogger(__name__)
 
 FRAMES_PER_S = 50
 # What a CELT encoder settles to when it is given digital silence.
@@ -54,9 +60,9 @@ class Path(Protocol):
 class Sender:
     """Sends the speaker ring of one session on one peer. The pacer calls `send` and `encode`."""
 
-    def __init__(self, clock: Clock, params: opus.OpusParams | None = None) -> None:
+    def __init__(self, clock: Clock, codec: Codec | None = None) -> None:
         self._clock = clock
-        self._params = params or opus.OpusParams()
+        self._codec = codec or Codec()
         self._ring: WorkerRing | None = None
         self._transceiver: RTCRtpTransceiver | None = None
         self._parked: hooks.ParkedSender | None = None
@@ -77,9 +83,14 @@ class Sender:
         self._marker = True
         self._waited = False
         self._speaking = False
+        # Whether the last packet carried speech, and whether the ready one fades a flush.
+        self._audible = False
+        self._fading = False
         self._flush_ack = 0
         self._report_due_ns = 0
-        self.stereo = False
+        self._stereo = False
+        # Called when sending could not begin; the reason is in the log.
+        self.on_fault: Callable[[], None] = lambda: None
         self.reception = rtcp.Reception()
         self.packets = self.octets = self.underruns = self.failures = 0
 
@@ -103,9 +114,42 @@ class Sender:
         self._flush_ack = ring.flush_ack if ring is not None else 0
         # What was encoded ahead from an earlier ring has its cursors and must not be committed.
         self._from = self._until = 0
+        self._fading = False
         self._make_encoder()
 
+    @property
+    def stereo(self) -> bool:
+        """Whether the peer plays stereo (its fmtp says so); a mono ring is sent as mono anyway."""
+        return self._stereo
+
+    @stereo.setter
+    def stereo(self, stereo: bool) -> None:
+        if stereo != self._stereo:
+            self._stereo = stereo
+            self._make_encoder()
+
+    def configure(self, codec: Codec) -> None:
+        """Encode like this from the next packet on."""
+        if codec != self._codec:
+            self._codec = codec
+            if self._encoder is not None and not self._encoder.configure(codec):
+                self._make_encoder()
+
+    @property
+    def sending(self) -> bool:
+        """Whether packets leave; until then flushes of the ring are not the sender's business."""
+        return self._packet is not None
+
     def _start(self, codec: Any) -> None:
+        # aiortc runs this in a task that nobody looks at: what fails here must be said here.
+        try:
+            self._start_with(codec)
+        except Exception:
+            log.exception("sending with codec %s cannot begin", codec.mimeType)
+            self._packet = None
+            self.on_fault()
+
+    def _start_with(self, codec: Any) -> None:
         transceiver = self._transceiver
         assert transceiver is not None  # noqa: S101 - bind came first
         transport = transceiver.sender.transport
@@ -160,11 +204,11 @@ class Sender:
         ring = self._ring
         hz = ring.speaker.hz if ring is not None else 48_000
         ring_channels = ring.speaker.channels if ring is not None else 1
-        self._channels = ring_channels if self.stereo and self._law is None else 1
+        self._channels = ring_channels if self._stereo and self._law is None else 1
         self._frame_samples = hz // FRAMES_PER_S
         self._work = np.zeros(self._frame_samples * self._channels, np.int16)
         if self._law is None:
-            self._encoder = opus.encoder(hz, self._channels, self._params)
+            self._encoder = opus.encoder(hz, self._channels, self._codec)
             self._silence = OPUS_SILENCE
         else:
             self._encoder = g711.Encoder(self._law, hz)
@@ -198,7 +242,11 @@ class Sender:
         if ring is None:
             self._encode_silence(encoder)
             return
-        ring.apply_flush()
+        flush_to = ring.flush_due()
+        if flush_to is not None:
+            if self._encode_flushed(encoder, ring, ring.taken, flush_to):
+                return
+            ring.apply_flush()
         if ring.flush_ack != self._flush_ack:
             self._flush_ack = ring.flush_ack
             self._be_silent()
@@ -234,23 +282,42 @@ class Sender:
         address = speaker.address(ring.taken)
         view = ring.take(count)
         if count < self._frame_samples or speaker.channels != self._channels:
-            address = self._fill_work(view, count, speaker.channels)
+            fade = self._fade_samples() if count < self._frame_samples else 0
+            address = self._fill_work(view, speaker.channels, fade)
         self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
         self._speaking = True
         self._quiet = 0
 
-    def _fill_work(self, view: memoryview, count: int, channels: int) -> int:
+    def _encode_flushed(
+        self, encoder: opus.Encoder, ring: WorkerRing, start: int, flush_to: int
+    ) -> bool:
+        """A flush that wants to fade, while speech is heard: make its one packet ready.
+
+        It holds the next samples from `start`, faded out. They count as sent; the flush is
+        applied behind them, once they have left. False when there is nothing to fade.
+        """
+        count = min(ring.flush_fade(), flush_to - start)
+        if not self._audible or count <= 0:
+            return False
+        speaker = ring.speaker
+        address = self._fill_work(speaker.view(start, count), speaker.channels, count)
+        self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
+        self._from, self._until = start, start + count
+        self._fading = True
+        return True
+
+    def _fill_work(self, view: memoryview, channels: int, fade: int) -> int:
+        """Copy samples into a whole frame, the last `fade` of them faded out, then silence."""
         samples = np.frombuffer(view, np.int16)
         if channels != self._channels:
             samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
         work = self._work
         work[: len(samples)] = samples
         work[len(samples) :] = 0
-        if count < self._frame_samples:
-            fade = min(len(samples), int(self._fade_samples() * self._channels))
-            if fade:
-                end = work[len(samples) - fade : len(samples)]
-                end[:] = (end * np.linspace(1, 0, fade)).astype(np.int16)
+        faded = min(len(samples), fade * self._channels)
+        if faded:
+            end = work[len(samples) - faded : len(samples)]
+            end[:] = (end * np.linspace(1, 0, faded)).astype(np.int16)
         return work.ctypes.data
 
     def _fade_samples(self) -> int:
@@ -276,7 +343,7 @@ class Sender:
             self._cached = self._written(count)
             return
         # Both ends' codecs have come to rest: the same packet again costs nothing.
-        self._ready_bytes = 0 if self._params.dtx else self._put(self._cached)
+        self._ready_bytes = 0 if self._codec.dtx else self._put(self._cached)
 
     def _written(self, count: int) -> bytes:
         packet = self._packet
@@ -296,8 +363,10 @@ class Sender:
         packet, ring = self._packet, self._ring
         if packet is None or self._protector is None or self._path is None:
             return
-        if ring is not None and ring.apply_flush():
-            self._overtaken(ring)
+        if ring is not None and not self._fading:
+            flush_to = ring.flush_due()
+            if flush_to is not None or ring.flush_ack != self._flush_ack:
+                self._overtaken(ring, flush_to)
         count, self._ready_bytes = self._ready_bytes, 0
         if count:
             packet.patch(marker=self._marker)
@@ -308,11 +377,18 @@ class Sender:
             else:
                 self.failures += 1
         self._marker = count == 0
-        if ring is not None and self._until > self._from:
+        self._audible = self._until > self._from
+        if ring is not None and self._audible:
             reception = self.reception
             ring.commit(
                 self._until, now_ns, packet.timestamp, reception.rtt_us, reception.jitter_us
             )
+            self._from = self._until  # it has left: no flush may take it back
+        if ring is not None and self._fading:
+            self._fading = False
+            ring.apply_flush()
+            self._flush_ack = ring.flush_ack
+            self._be_silent()
         if now_ns >= self._report_due_ns:
             self._send_report(packet, now_ns)
         packet.advance(self._clock_ticks)
@@ -322,13 +398,19 @@ class Sender:
         if self._packet is not None:
             self._packet.advance(frames * self._clock_ticks)
 
-    def _overtaken(self, ring: WorkerRing) -> None:
+    def _overtaken(self, ring: WorkerRing, flush_to: int | None) -> None:
         """A flush came after the packet was encoded."""
-        self._flush_ack = ring.flush_ack
-        if self._until <= self._from:
+        encoder = self._encoder
+        if self._until <= self._from or encoder is None:
+            ring.apply_flush()
+            self._flush_ack = ring.flush_ack
             return
         # What the encoder knows of these samples the peer will never hear.
         self._be_silent()
+        if flush_to is not None and self._encode_flushed(encoder, ring, self._from, flush_to):
+            return
+        ring.apply_flush()
+        self._flush_ack = ring.flush_ack
         if self._from < ring.flush_ack < self._until:
             self.encode()  # from the flush on: nothing new is lost
         else:

@@ -49,6 +49,7 @@ class FakePeer:
         self.state: str | None = None
         self.answers: list[str] = []
         self.closed = self.broken = False
+        self.fault = ""
         FakePeer.made.append(self)
 
     async def answer(self, sdp: str) -> str:

@@ -13,9 +13,10 @@ import av
 import numpy as np
 import pytest
 
+from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, WorkerError
 from workers.audio import opus
-from workers.audio.opus import MAX_PACKET_BYTES, OpusParams
+from workers.audio.opus import MAX_PACKET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +150,7 @@ def test_what_is_missing_broken_or_no_libopus_is_skipped(
 
 def test_without_any_library_pyav_itself_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opus, "library_paths", list)
-    assert isinstance(opus.encoder(48_000, 1, OpusParams()), opus.AvEncoder)
+    assert isinstance(opus.encoder(48_000, 1, Codec()), opus.AvEncoder)
 
 
 # -- what comes out -----------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_without_any_library_pyav_itself_encodes(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("hz", RATES)
 @pytest.mark.usefixtures("path_to_libopus")
 def test_mono_keeps_its_pitch_at_every_rate(hz: int) -> None:
-    encoder = opus.encoder(hz, 1, OpusParams())
+    encoder = opus.encoder(hz, 1, Codec())
     packets = encoded(encoder, tone(hz, 440), hz)
     encoder.close()
     assert len(packets) == 50
@@ -173,7 +174,7 @@ def test_mono_keeps_its_pitch_at_every_rate(hz: int) -> None:
 @pytest.mark.usefixtures("path_to_libopus")
 def test_stereo_keeps_its_sides_apart_at_every_rate(hz: int) -> None:
     pcm = np.ascontiguousarray(np.stack([tone(hz, 440), tone(hz, 1_000)], axis=1))
-    encoder = opus.encoder(hz, 2, OpusParams(bitrate_bps=96_000))
+    encoder = opus.encoder(hz, 2, Codec(bitrate_bps=96_000))
     packets = encoded(encoder, pcm, hz, 2)
     encoder.close()
     assert all(packet[0] & 0x04 for packet in packets)  # RFC 6716 section 3.1: s = stereo
@@ -183,7 +184,7 @@ def test_stereo_keeps_its_sides_apart_at_every_rate(hz: int) -> None:
 
 
 def test_the_path_in_use_is_the_one_asked_for(path_to_libopus: str) -> None:
-    encoder = opus.encoder(16_000, 1, OpusParams())
+    encoder = opus.encoder(16_000, 1, Codec())
     kind = opus.AvEncoder if path_to_libopus == "pyav" else opus.LibraryEncoder
     assert type(encoder) is kind
     encoder.close()
@@ -191,13 +192,13 @@ def test_the_path_in_use_is_the_one_asked_for(path_to_libopus: str) -> None:
 
 @pytest.mark.parametrize("hz", RATES)
 def test_low_delay_looks_two_and_a_half_milliseconds_ahead(hz: int) -> None:
-    encoder = opus.LibraryEncoder(library(), hz, 1, OpusParams())
+    encoder = opus.LibraryEncoder(library(), hz, 1, Codec())
     assert encoder.lookahead * 1_000 / hz == 2.5
     encoder.close()
 
 
 def test_silence_settles_to_the_packet_that_stands_for_it() -> None:
-    encoder = opus.LibraryEncoder(library(), 48_000, 1, OpusParams())
+    encoder = opus.LibraryEncoder(library(), 48_000, 1, Codec())
     encoded(encoder, tone(48_000, 440), 48_000)
     packets = encoded(encoder, np.zeros(960 * 30, np.int16), 48_000)
     encoder.close()
@@ -226,12 +227,12 @@ def test_what_libopus_would_refuse_or_ignore_is_a_config_error(
     wrong: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ConfigError, match=named):
-        OpusParams(**wrong)
+        Codec(**wrong)
 
 
 def test_the_limits_themselves_are_taken() -> None:
-    lowest = OpusParams(bitrate_bps=6_000, complexity=0, expected_loss_percent=0)
-    highest = OpusParams(
+    lowest = Codec(bitrate_bps=6_000, complexity=0, expected_loss_percent=0)
+    highest = Codec(
         bitrate_bps=510_000, complexity=10, expected_loss_percent=100, fec=True, application="voip"
     )
     for params in (lowest, highest):
@@ -241,7 +242,7 @@ def test_the_limits_themselves_are_taken() -> None:
         encoder.close()
 
 
-def packets_of(params: OpusParams, hz: int = 48_000, pcm: Pcm | None = None) -> list[bytes]:
+def packets_of(params: Codec, hz: int = 48_000, pcm: Pcm | None = None) -> list[bytes]:
     encoder = opus.encoder(hz, 1, params)
     packets = encoded(encoder, tone(hz, 440) if pcm is None else pcm, hz)
     encoder.close()
@@ -251,21 +252,21 @@ def packets_of(params: OpusParams, hz: int = 48_000, pcm: Pcm | None = None) -> 
 @pytest.mark.usefixtures("path_to_libopus")
 def test_the_bitrate_is_what_was_asked_for() -> None:
     for bitrate_bps in (24_000, 96_000):
-        packets = packets_of(OpusParams(bitrate_bps=bitrate_bps))
+        packets = packets_of(Codec(bitrate_bps=bitrate_bps))
         assert sum(map(len, packets)) * 8 == pytest.approx(bitrate_bps, rel=0.3)
 
 
 @pytest.mark.usefixtures("path_to_libopus")
 def test_the_complexity_reaches_the_codec() -> None:
-    low, high = (packets_of(OpusParams(complexity=level)) for level in (0, 10))
+    low, high = (packets_of(Codec(complexity=level)) for level in (0, 10))
     assert low != high
-    assert packets_of(OpusParams(complexity=10)) == high
+    assert packets_of(Codec(complexity=10)) == high
 
 
 @pytest.mark.usefixtures("path_to_libopus")
 def test_the_application_chooses_between_silk_and_celt() -> None:
-    speech = packets_of(OpusParams(application="voip", bitrate_bps=16_000), 16_000)
-    low_delay = packets_of(OpusParams(bitrate_bps=16_000), 16_000)
+    speech = packets_of(Codec(application="voip", bitrate_bps=16_000), 16_000)
+    low_delay = packets_of(Codec(bitrate_bps=16_000), 16_000)
     assert all(packet[0] >> 3 < 12 for packet in speech)  # RFC 6716 table 2: SILK
     assert all(packet[0] >> 3 >= 16 for packet in low_delay)  # CELT
 
@@ -273,7 +274,7 @@ def test_the_application_chooses_between_silk_and_celt() -> None:
 @pytest.mark.parametrize("fec", [False, True])
 @pytest.mark.usefixtures("path_to_libopus")
 def test_fec_carries_the_packet_before(fec: bool) -> None:
-    params = OpusParams(application="voip", bitrate_bps=24_000, fec=fec, expected_loss_percent=20)
+    params = Codec(application="voip", bitrate_bps=24_000, fec=fec, expected_loss_percent=20)
     packets = packets_of(params, 16_000)[5:30]
     # RFC 6716 section 4.2.3: after the voice activity bit of a 20 ms packet comes the LBRR bit.
     assert sum(packet[1] >> 6 & 1 for packet in packets) == (len(packets) if fec else 0)
@@ -282,15 +283,15 @@ def test_fec_carries_the_packet_before(fec: bool) -> None:
 def test_dtx_shrinks_silence_to_a_header() -> None:
     library()
     silence = np.zeros(320 * 50, np.int16)
-    quiet = packets_of(OpusParams(application="voip", dtx=True), 16_000, silence)
-    steady = packets_of(OpusParams(application="voip"), 16_000, silence)
+    quiet = packets_of(Codec(application="voip", dtx=True), 16_000, silence)
+    steady = packets_of(Codec(application="voip"), 16_000, silence)
     assert min(map(len, quiet[25:])) <= 2
     assert min(map(len, steady)) > 2
 
 
 def test_a_rate_that_opus_has_not_is_a_worker_error() -> None:
     with pytest.raises(WorkerError, match="refuses") as raised:
-        opus.LibraryEncoder(library(), 44_100, 1, OpusParams())
+        opus.LibraryEncoder(library(), 44_100, 1, Codec())
     assert raised.value.code == "codec"
 
 
@@ -299,8 +300,8 @@ def test_a_rate_that_opus_has_not_is_a_worker_error() -> None:
 
 @pytest.mark.parametrize("application", ["lowdelay", "voip"])
 @pytest.mark.usefixtures("path_to_libopus")
-def test_after_a_reset_it_encodes_like_a_fresh_one(application: opus.Application) -> None:
-    params = OpusParams(application=application)
+def test_after_a_reset_it_encodes_like_a_fresh_one(application: Application) -> None:
+    params = Codec(application=application)
     first, then = tone(24_000, 440, 20), tone(24_000, 700, 10)
     used, fresh, kept = (opus.encoder(24_000, 1, params) for _ in range(3))
     for encoder in (used, kept):
@@ -315,13 +316,13 @@ def test_after_a_reset_it_encodes_like_a_fresh_one(application: opus.Application
 
 @pytest.mark.usefixtures("path_to_libopus")
 def test_closing_twice_is_harmless() -> None:
-    encoder = opus.encoder(48_000, 1, OpusParams())
+    encoder = opus.encoder(48_000, 1, Codec())
     encoder.close()
     encoder.close()
 
 
 def test_closing_frees_the_state_once() -> None:
-    encoder = opus.LibraryEncoder(library(), 48_000, 1, OpusParams())
+    encoder = opus.LibraryEncoder(library(), 48_000, 1, Codec())
     freed: list[int] = []
 
     class Counting:

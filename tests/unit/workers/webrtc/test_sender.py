@@ -11,10 +11,10 @@ from aiortc.rtp import RtcpByePacket, RtcpPacket, RtcpSrPacket, RtpPacket
 from av import CodecContext, Packet
 
 from ipc.audio_ring import NEVER, BotRing
+from ipc.codec import Codec
 from ipc.ring_layout import SPEAKER_WRITE
 from tests.fakes.audio import Samples, level_db, pitch_hz, tone
 from tests.fakes.rings import rings
-from workers.audio.opus import OpusParams
 from workers.webrtc import rtp
 from workers.webrtc.sender import OPUS_SILENCE, Sender
 
@@ -166,7 +166,7 @@ def test_silence_stops_costing_and_speech_after_it_is_whole(
 
 
 def test_dtx_sends_nothing_and_marks_the_first_packet_after_it(clock: ManualClock) -> None:
-    sender = Sender(clock, OpusParams(dtx=True))
+    sender = Sender(clock, Codec(dtx=True))
     wire = Wire(sender, clock)
     sender.ring, bot = rings()
     wire.run(10)
