@@ -1,22 +1,30 @@
-"""The servers that are measured: started, found ready, their CPU time, ended."""
+"""The servers that are measured: started, found ready, their CPU time and memory, ended."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+import httpx
 import psutil
+
+from scripts.benchmarks.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "scripts" / "benchmarks"
 END_S = 10
+LOG_BYTES = 3000
+ENGINE, STOCK, PIPECAT = "Backbeat", "stock aiortc", "Pipecat"
 
 
 @dataclass
@@ -25,55 +33,138 @@ class Server:
 
     url: str
     process: psutil.Process
+    is_engine: bool = False
 
     def cpu_s(self) -> float:
         """CPU seconds that the tree has used so far."""
-        total = 0.0
-        for process in [self.process, *self.process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
+        return sum(self.cpu_by_part().values())
+
+    def parts(self) -> dict[str, list[psutil.Process]]:
+        """The processes by what they are: engine, workers and bots, or just the bot."""
+        children = self.process.children(recursive=True)
+        if not self.is_engine:
+            return {"bot": [self.process, *children]}
+        media = {worker["pid"] for worker in self.health()["workers"]}
+        return {
+            "engine": [self.process],
+            "workers": [child for child in children if child.pid in media],
+            "bots": [child for child in children if child.pid not in media],
+        }
+
+    def cpu_by_part(self) -> dict[str, float]:
+        """CPU seconds used so far, by part."""
+        return {name: sum(map(_cpu_s, found)) for name, found in self.parts().items()}
+
+    def health(self) -> dict[str, Any]:
+        """The engine's `/health/ready`."""
+        answer: dict[str, Any] = httpx.get(f"{self.url}/health/ready", timeout=20).json()
+        return answer
+
+    def priority(self) -> str:
+        """The priority that the workers' beat has, as far as the server says it."""
+        if not self.is_engine:
+            return "none"
+        live = [worker for worker in self.health()["workers"] if worker["state"] == "live"]
+        return str(live[0].get("priority", "not told")) if live else "no worker"
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def has_pipecat() -> bool:
+    """Whether Pipecat's package is installed here."""
+    return importlib.util.find_spec("pipecat") is not None
 
 
 @contextlib.contextmanager
-def engine(*options: str) -> Iterator[Server]:
-    """`serve` with one worker and the echo demo, in a runtime directory of its own."""
+def start(kind: str, job: Job) -> Iterator[Server]:
+    """A server of that kind whose bot does `job`."""
+    if kind == ENGINE:
+        options = ("--bot", str(HERE / "bots.py"), "--bots", str(job.bots))
+        with engine(*options, job=job) as server:
+            yield server
+    else:
+        file = {STOCK: "stock_bot.py", PIPECAT: "pipecat_bot.py"}[kind]
+        with _running([str(HERE / file)], "http", job) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def engine(*options: str, job: Job | None = None) -> Iterator[Server]:
+    """`serve` with one worker and the echo demo, in a runtime directory of its own.
+
+    BENCH_TREE in the environment names another checkout to run, such as an older one.
+    """
+    tree = Path(os.environ.get("BENCH_TREE", ROOT))
     with tempfile.TemporaryDirectory(prefix="bbench-") as directory:
         arguments = [
-            str(ROOT / "engine" / "__main__.py"),
+            str(tree / "engine" / "__main__.py"),
             *("serve", "--runtime-dir", directory, "--port", "0"),
             *("--ice-address", "127.0.0.1", "--workers", "1", "--log-level", "warning"),
             *options,
         ]
-        with _running(arguments, "ready: open ") as server:
+        with _running(arguments, "ready: open ", job) as server:
+            server.is_engine = True
             yield server
 
 
 @contextlib.contextmanager
 def stock_bot() -> Iterator[Server]:
-    """The in-process aiortc bot."""
-    with _running([str(ROOT / "scripts" / "benchmarks" / "stock_bot.py")], "http") as server:
+    """The in-process aiortc bot that echoes."""
+    with start(STOCK, Job(mode="echo")) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _running(arguments: list[str], ready: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(ready):
-                url = next(word for word in line.split() if word.startswith("http"))
-                yield Server(url.rstrip("/"), psutil.Process(process.pid))
-                return
-        raise RuntimeError(f"{arguments[0]} ended with {process.wait()} before it was ready")
-    finally:
-        process.terminate()
+def responder() -> Iterator[Server]:
+    """The server that does nothing but send on time."""
+    with _running([str(HERE / "responder.py")], "http") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(arguments: list[str], ready: str, job: Job | None = None) -> Iterator[Server]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=(job or Job(mode="echo")).environment(),
+        )
         try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(ready):
+                    url = next(word for word in line.split() if word.startswith("http"))
+                    break
+            else:
+                code = process.wait()
+                raise RuntimeError(
+                    f"{arguments[0]} ended with {code} before it was ready:\n{_tail(log)}"
+                )
+            try:
+                yield Server(url.rstrip("/"), psutil.Process(process.pid))
+            except Exception as error:
+                error.add_note(f"the last lines of the server's log:\n{_tail(log)}")
+                raise
+        finally:
+            process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _tail(log: IO[bytes]) -> str:
+    # pread: the file's offset is shared with the process that writes.
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")

@@ -1,0 +1,297 @@
+"""One WebRTC peer that costs next to nothing: aiortc agrees on the keys, then it sleeps.
+
+SDP, ICE, DTLS and RTCP are aiortc's. Media is ours: packets encoded before go out with SRTP in
+place; what comes in is noted with the kernel's time of arrival and neither decrypted nor
+decoded. aiortc's senders and receivers do nothing in a process that called `install`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiortc.rtcicetransport
+from aioice import Candidate
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import Connection, StunProtocol
+from aiortc import (
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from pylibsrtp import _binding
+
+from scripts.benchmarks import speech
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SO_TIMESTAMPNS = 35  # Linux; Python has no name for it before 3.14
+HAS_KERNEL_TIME = sys.platform.startswith("linux")
+ANCILLARY_BYTES = 64
+RECEIVE_BUFFER_BYTES = 1 << 20
+MAX_DATAGRAM_BYTES = 2048
+PACKET_TICKS = 960
+TRAILER_BYTES = 160
+CONNECT_DEADLINE_S = 15.0
+_HEADER = struct.Struct("!BBHII")
+TIMESPEC = struct.Struct("@qq")
+
+
+class LightSocket:
+    """A UDP socket on loopback that plays an asyncio transport for aioice."""
+
+    def __init__(self, on_media: Callable[[bytes, bytes], None]) -> None:
+        self._on_media = on_media
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        if HAS_KERNEL_TIME:
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.bind(("127.0.0.1", 0))
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._protocol: StunProtocol | None = None
+        self._watched = False
+        self._closed = False
+
+    def serve(self, protocol: StunProtocol) -> None:
+        """Give what is not media to `protocol`, as soon as it comes."""
+        self._protocol = protocol
+        protocol.connection_made(self)  # type: ignore[arg-type]  # as much of one as aioice uses
+        self._loop.add_reader(self.sock, self.drain)
+        self._watched = True
+
+    def unwatch(self) -> None:
+        """From now on somebody calls `drain` on a timer; the loop has one descriptor less."""
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self.sock)
+
+    def drain(self) -> None:
+        """Take everything that has arrived."""
+        recvmsg = self.sock.recvmsg
+        try:
+            while True:
+                data, ancillary, _, address = recvmsg(MAX_DATAGRAM_BYTES, ANCILLARY_BYTES)
+                if 128 <= data[0] < 192 and not 192 <= data[1] <= 208:
+                    self._on_media(data, ancillary[0][2][:16] if ancillary else _now())
+                elif self._protocol is not None:
+                    self._protocol.datagram_received(data, address)
+        except BlockingIOError:
+            pass
+        except OSError:  # the other end is gone (ICMP), or this one
+            pass
+
+    # -- what aioice asks of a transport ----------------------------------------------------
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
+        """Send one datagram; a full buffer drops it."""
+        if not self._closed:
+            try:
+                self.sock.sendto(data, address)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """Close; the protocol hears of it in the next turn of the loop."""
+        if self._closed:
+            return
+        self._closed = True
+        self.unwatch()
+        self.sock.close()
+        if self._protocol is not None:
+            self._loop.call_soon(self._protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def get_extra_info(self, name: str) -> Any:
+        """`sockname`, which is all that aioice asks for."""
+        return self.sock.getsockname() if name == "sockname" else None
+
+
+def _now() -> bytes:
+    return TIMESPEC.pack(*divmod(time.time_ns(), 1_000_000_000))
+
+
+class LightConnection(Connection):
+    """An aioice connection on a socket of ours, 127.0.0.1 only."""
+
+    async def get_component_candidates(
+        self, component: int, addresses: list[str], timeout: int = 5
+    ) -> list[Candidate]:
+        """One host candidate."""
+        self.on_media: Callable[[bytes, bytes], None] = lambda data, when: None
+        light = self.light = LightSocket(lambda data, when: self.on_media(data, when))
+        protocol = StunProtocol(self)
+        light.serve(protocol)
+        host, port = light.sock.getsockname()
+        protocol.local_candidate = Candidate(
+            foundation=candidate_foundation("host", "udp", host),
+            component=component,
+            transport="udp",
+            priority=candidate_priority(component, "host"),
+            host=host,
+            port=port,
+            type="host",
+        )
+        self._protocols.append(protocol)
+        return [protocol.local_candidate]
+
+
+def install() -> None:
+    """Make every peer of this process a light one."""
+
+    async def nothing(self: object, parameters: object) -> None:
+        """No media work, no decoder thread, no RTCP of aiortc's."""
+
+    aiortc.rtcicetransport.Connection = LightConnection  # type: ignore[attr-defined]  # the hook
+    RTCRtpSender.send = nothing  # type: ignore[method-assign]
+    RTCRtpReceiver.receive = nothing  # type: ignore[method-assign]
+
+
+class LightPeer:
+    """A peer with one audio line. `connected` is set once SRTP has its keys."""
+
+    def __init__(self, number: int, note: Callable[[int, bytes, bytes], None]) -> None:
+        """`note(number, packet, time)` gets every RTP packet as it came, and its timespec."""
+        self.number = number
+        self._note = note
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connected = asyncio.Event()
+        self._failed = ""
+        self._pc.on("connectionstatechange", self._state_changed)
+        self._light: LightSocket | None = None
+        self._packets = speech.packets()
+        self._index = number * 7 % len(self._packets)  # no two callers say the same at once
+        self._sequence = random.randrange(1 << 15)
+        self._timestamp = random.randrange(1 << 32)
+        self._buffer = bytearray(max(map(len, self._packets)) + 12 + TRAILER_BYTES)
+        self._last = b""
+        self.sent = 0
+
+    async def offer(self) -> str:
+        """The SDP of an offer that sends and receives audio."""
+        self._pc.addTransceiver("audio", direction="sendrecv")
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        return str(self._pc.localDescription.sdp)
+
+    async def accept(self, sdp: str) -> None:
+        """Take the answer and wait until media may flow. Raises ConnectionError."""
+        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        try:
+            async with asyncio.timeout(CONNECT_DEADLINE_S):
+                await self._connected.wait()
+        except TimeoutError:
+            raise ConnectionError(f"caller {self.number} did not connect in time") from None
+        if self._failed:
+            raise ConnectionError(f"caller {self.number}: the connection {self._failed}")
+
+    async def answer(self, sdp: str) -> str:
+        """Answer an offer; the peer connects by itself."""
+        await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        self._pc.getTransceivers()[0].direction = "sendrecv"
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        return str(self._pc.localDescription.sdp)
+
+    def _state_changed(self) -> None:
+        state = self._pc.connectionState
+        if state == "connected":
+            self._take_over()
+            self._connected.set()
+        elif state in ("failed", "closed"):
+            self._failed = state
+            self._light = None
+            self._connected.set()
+
+    def _take_over(self) -> None:
+        transceiver = self._pc.getTransceivers()[0]
+        dtls = transceiver.sender.transport
+        connection = dtls.transport._connection
+        assert isinstance(connection, LightConnection)
+        self.rx_srtp = dtls._rx_srtp
+        self._tx_srtp = dtls._tx_srtp
+        self._ssrc = transceiver.sender._ssrc
+        self._payload_type = int(transceiver._codecs[0].payloadType or 0)
+        self._address = connection._nominated[1].remote_addr
+        handle = self._tx_srtp._srtp[0]
+        pointer = _binding.ffi.from_buffer("unsigned char[]", self._buffer)
+        length = _binding.ffi.new("int *")
+        protect = _binding.lib.srtp_protect
+        view = memoryview(self._buffer)
+        sendto = connection.light.sock.sendto
+
+        def emit(size: int) -> None:
+            length[0] = size
+            if protect(handle, pointer, length) == 0:
+                sendto(view[: length[0]], self._address)
+
+        self._emit = emit
+        connection.on_media = self._arrived
+        connection.light.unwatch()
+        self._light = connection.light
+
+    @property
+    def live(self) -> bool:
+        """Whether media can flow."""
+        return self._light is not None
+
+    def _arrived(self, data: bytes, when: bytes) -> None:
+        self._last = data
+        self._note(self.number, data, when)
+
+    def drain(self) -> None:
+        """Note what has come. Call it on a timer once the peer is live."""
+        if self._light is not None:
+            self._light.drain()
+
+    def send(self) -> None:
+        """Let the next 20 ms of speech go."""
+        if self._light is None:
+            return
+        payload = self._packets[self._index]
+        self._index = (self._index + 1) % len(self._packets)
+        buffer = self._buffer
+        size = 12 + len(payload)
+        marker = 0x80 if self.sent == 0 else 0
+        _HEADER.pack_into(
+            buffer,
+            0,
+            0x80,
+            self._payload_type | marker,
+            self._sequence,
+            self._timestamp,
+            self._ssrc,
+        )
+        buffer[12:size] = payload
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self._timestamp = (self._timestamp + PACKET_TICKS) & 0xFFFFFFFF
+        try:
+            self._emit(size)
+            self.sent += 1
+        except OSError:  # the other end went away; ICE will tell
+            pass
+
+    def report(self) -> None:
+        """Send a receiver report (RFC 3550 section 6.4.2): a sign of life of a silent caller."""
+        light = self._light
+        if light is None or not self._last:
+            return
+        (highest,) = struct.unpack_from("!H", self._last, 2)
+        block = self._last[8:12] + struct.pack("!IIIII", 0, highest, 0, 0, 0)
+        report = struct.pack("!BBHI", 0x81, 201, 7, self._ssrc) + block
+        light.sendto(bytes(self._tx_srtp.protect_rtcp(report)), self._address)
+
+    async def close(self) -> None:
+        """End the call."""
+        self._light = None
+        await self._pc.close()

@@ -1,0 +1,219 @@
+"""The driver's side of the callers' process, and what it brought back from one window."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scripts.benchmarks import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+CALLERS = Path(__file__).with_name("callers.py")
+COMMAND_DEADLINE_S = 90.0
+END_S = 10
+
+
+class CallersFailed(RuntimeError):
+    """The callers could not do what was asked; the text says what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a probe heard: `pcm` is (packets, 960) at 48 kHz; arrival is CLOCK_REALTIME."""
+
+    caller: int
+    pcm: NDArray[np.int16]
+    sequence: wire.Ints
+    arrival_ns: wire.Ints
+    payload_bytes: wire.Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One window: streams, the callers' own lateness, and the clocks at its ends."""
+
+    streams: list[wire.Stream]
+    lateness_ns: wire.Ints
+    begin: wire.ClockOffset
+    end: wire.ClockOffset
+    probes: list[Heard]
+    facts: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the window."""
+        return (self.end.monotonic_ns - self.begin.monotonic_ns) / 1e9
+
+    @property
+    def void(self) -> bool:
+        """Whether the callers were too late themselves for this window to count."""
+        return wire.is_void(self.lateness_ns)
+
+    @property
+    def own_lateness_ms(self) -> tuple[float, float, float]:
+        """p50, p99 and maximum of the callers' own lateness."""
+        p50, p99, worst = np.percentile(self.lateness_ns, (50, 99, 100)) / 1e6
+        return float(p50), float(p99), float(worst)
+
+
+class CallerProcess:
+    """Commands for one process of light callers."""
+
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
+        self._process = process
+        self._directory = directory
+        self._windows = 0
+        self.pid = process.pid
+
+    def call(
+        self,
+        url: str,
+        count: int,
+        *,
+        gap_ms: float = 0.0,
+        probes: int = 0,
+        request_data: dict[str, Any] | None = None,
+        allow_failures: bool = False,
+    ) -> dict[str, Any]:
+        """Place calls. Raises CallersFailed when one did not connect."""
+        answer = self._ask(
+            "call",
+            url=url,
+            count=count,
+            gap_ms=gap_ms,
+            probes=probes,
+            request_data=request_data or {},
+        )
+        if answer["failed"] and not allow_failures:
+            raise CallersFailed(
+                f"{answer['failed']} of {count} calls to {url} failed, the last with "
+                f"{answer['errors'][-1]}; is a bot with room for them attached?"
+            )
+        return answer
+
+    def post_call(self, url: str, count: int, *, gap_ms: float) -> None:
+        """Begin to place calls and return at once; `wait_call` tells how it went."""
+        self._tell("call", url=url, count=count, gap_ms=gap_ms)
+
+    def wait_call(self) -> dict[str, Any]:
+        """The outcome of `post_call`."""
+        return self._answer()
+
+    def begin(self) -> None:
+        """Begin a window."""
+        self._ask("begin")
+
+    def end(self) -> Recording:
+        """End the window; what was seen."""
+        self._windows += 1
+        file = self._directory / f"window{self._windows}.npz"
+        facts = self._ask("end", file=str(file))
+        try:
+            return read(file, facts)
+        finally:
+            file.unlink()
+
+    def window(self, seconds: float) -> Recording:
+        """A window of that length."""
+        self.begin()
+        time.sleep(seconds)
+        return self.end()
+
+    def speak(self, on: bool) -> None:
+        """Let the callers send speech, or nothing but reports."""
+        self._ask("speak", on=on)
+
+    def hang_up(self) -> None:
+        """End every call."""
+        self._ask("hang_up")
+
+    def _tell(self, name: str, **arguments: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": name, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise CallersFailed("the callers' process has ended; its error is above") from None
+
+    def _ask(self, name: str, **arguments: Any) -> dict[str, Any]:
+        self._tell(name, **arguments)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = b""
+        deadline = time.monotonic() + COMMAND_DEADLINE_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise CallersFailed(
+                        f"the callers did not answer in {COMMAND_DEADLINE_S:g} s; "
+                        "the machine may be overloaded: try fewer sessions"
+                    )
+                piece = os.read(self._process.stdout.fileno(), 65536)
+                if not piece:
+                    raise CallersFailed("the callers' process has ended; its error is above")
+                line += piece
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise CallersFailed(answer["error"])
+        return answer
+
+
+def read(file: Path, facts: dict[str, Any]) -> Recording:
+    """A window from its file."""
+    with np.load(file) as arrays:
+        begin, end = (wire.ClockOffset(*map(int, row)) for row in arrays["offsets"])
+        numbers = sorted(int(name[4:]) for name in arrays.files if name.startswith("pcm_"))
+        return Recording(
+            streams=wire.streams(arrays["notes"]),
+            lateness_ns=arrays["lateness_ns"],
+            begin=begin,
+            end=end,
+            probes=[
+                Heard(number, arrays[f"pcm_{number}"], *arrays[f"heard_{number}"])
+                for number in numbers
+            ],
+            facts=facts,
+        )
+
+
+@contextlib.contextmanager
+def callers(*, priority: bool = True) -> Iterator[CallerProcess]:
+    """A process of light callers."""
+    with tempfile.TemporaryDirectory(prefix="bbcallers-") as directory:
+        options = ["--priority"] if priority else []
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(CALLERS), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            yield CallerProcess(process, Path(directory))
+        finally:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
