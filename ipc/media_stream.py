@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 HEADER = struct.Struct("<BBHIQQQ")
+TRIP = struct.Struct("<II")
 # 1 s of 20 ms frames in the sockets' queues; the rings hold the rest.
 QUEUE_FRAMES = 50
 
@@ -36,8 +37,10 @@ class Kind(IntEnum):
     """What a frame is. Arrows: worker to bot `<`, bot to worker `>`.
 
     PCM: samples from `cursor` on (`<` `ns` of arrival, `arg` samples lost before).
-    FLUSH `>`: drop what is not sent. FLUSHED `<`: done up to `arg`; `cursor` is the last sample
-    that left. ANCHOR `<`: samples before `cursor` left at `ns`, `arg` is the RTP timestamp.
+    FLUSH `>`: drop what is not sent, but let `arg` more samples fade out (at most 20 ms of them).
+    FLUSHED `<`: done up to `arg`; samples before `cursor` left. ANCHOR `<`: samples before
+    `cursor` left at `ns`, `arg` is the RTP timestamp, the payload the round trip and the peer's
+    jitter in µs (two u32).
     CREDIT `<`: the bot may write up to `cursor`. END `>`: the utterance ends at `cursor`.
     EPOCH: `>` the first frame, with the token as payload; `<` the answer, `cursor` is the
     first mic sample that comes and `arg` the first speaker sample to write. MESSAGE and MARK
@@ -159,10 +162,11 @@ class StreamHost:
 
     def _report(self, stream: _Stream) -> None:
         ring, number = stream.ring, stream.number
-        flushed = ring.flushed()
-        if flushed.flush_to != stream.flush_ack:
-            frame = pack(Kind.FLUSHED, number, cursor=flushed.sent, arg=flushed.flush_to)
-            if self._send(stream.peer, frame):
+        for flushed in ring.flushes():
+            if flushed.flush_to > stream.flush_ack:
+                frame = pack(Kind.FLUSHED, number, cursor=flushed.sent, arg=flushed.flush_to)
+                if not self._send(stream.peer, frame):
+                    return  # an anchor that overtook it would speak of other samples
                 stream.flush_ack = flushed.flush_to
         playback = ring.playback()
         if playback.cursor != stream.anchored:
@@ -172,6 +176,7 @@ class StreamHost:
                 cursor=playback.cursor,
                 ns=playback.ns,
                 arg=playback.rtp_timestamp,
+                payload=TRIP.pack(playback.rtt_us, playback.jitter_us),
             )
             if self._send(stream.peer, frame):
                 stream.anchored = playback.cursor
@@ -228,7 +233,7 @@ class StreamHost:
             elif ring.write_speaker(frame.payload) < count:
                 self.refused["over_credit"] += 1
         elif frame.kind == Kind.FLUSH:
-            ring.flush()
+            ring.flush(min(frame.arg, ring.speaker.slack))
         elif frame.kind == Kind.END:
             ring.end()
         elif frame.kind != Kind.EPOCH:
@@ -286,7 +291,8 @@ class StreamLink:
             mirror.write_mic(frame.payload)
             mirror.set_capture(frame.ns, 0)
         elif frame.kind == Kind.ANCHOR:
-            mirror.commit(frame.cursor, frame.ns, frame.arg, 0, 0)
+            trip = TRIP.unpack(frame.payload) if len(frame.payload) == TRIP.size else (0, 0)
+            mirror.commit(frame.cursor, frame.ns, frame.arg, *trip)
         elif frame.kind == Kind.CREDIT:
             mirror.open_room(frame.cursor - mirror.speaker.capacity)
         elif frame.kind == Kind.FLUSHED:

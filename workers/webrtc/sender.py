@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -35,6 +36,8 @@ FRAMES_PER_S = 50
 OPUS_SILENCE = b"\xf8\xff\xfe"
 REPORT_NS = NS_PER_S
 FADE_MS = 2.5
+# Enough for an encoder that was reset to follow the signal again.
+PRIMING_FRAMES = 3
 
 
 class Protector(Protocol):
@@ -85,6 +88,8 @@ class Sender:
         self._speaking = False
         # Whether the last packet carried speech, and whether the ready one fades a flush.
         self._audible = False
+        # The samples of the last frames as they were encoded; the newest may not have left.
+        self._encoded: deque[bytes] = deque(maxlen=1 + PRIMING_FRAMES)
         self._fading = False
         self._flush_ack = 0
         self._report_due_ns = 0
@@ -230,6 +235,7 @@ class Sender:
         self._cached = self._silence
         self._quiet = 2
         self._speaking = False
+        self._encoded.clear()
 
     # -- a slot ahead: encode ---------------------------------------------------------------
 
@@ -256,6 +262,7 @@ class Sender:
             self._encode_speech(encoder, ring, count)
         elif self._speaking:
             self._speaking = False
+            self._encoded.clear()
             self._encode_fade(encoder, ring)
         else:
             self._encode_silence(encoder)
@@ -285,6 +292,7 @@ class Sender:
             fade = self._fade_samples() if count < self._frame_samples else 0
             address = self._fill_work(view, speaker.channels, fade)
         self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
+        self._encoded.append(ctypes.string_at(address, self._work.nbytes))
         self._speaking = True
         self._quiet = 0
 
@@ -406,9 +414,11 @@ class Sender:
             self._flush_ack = ring.flush_ack
             return
         # What the encoder knows of these samples the peer will never hear.
+        if flush_to is not None and self._audible and ring.flush_fade():
+            self._prime(encoder)
+            if self._encode_flushed(encoder, ring, self._from, flush_to):
+                return
         self._be_silent()
-        if flush_to is not None and self._encode_flushed(encoder, ring, self._from, flush_to):
-            return
         ring.apply_flush()
         self._flush_ack = ring.flush_ack
         if self._from < ring.flush_ack < self._until:
@@ -416,6 +426,15 @@ class Sender:
         else:
             self._ready_bytes = self._put(self._cached)
             self._from = self._until = ring.taken
+
+    def _prime(self, encoder: opus.Encoder) -> None:
+        """Bring the encoder to where the peer's decoder is, or a fade would begin with a click."""
+        encoder.reset()
+        if self._encoded:
+            self._encoded.pop()  # this one does not leave
+        for frame in self._encoded:
+            samples = np.frombuffer(frame, np.int16)
+            encoder.encode(samples.ctypes.data, self._frame_samples, self._out)
 
     def _send_report(self, packet: RtpPacket, now_ns: int) -> None:
         self._report_due_ns = now_ns + REPORT_NS
