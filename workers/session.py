@@ -14,7 +14,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.clock import NS_PER_MS
 from ipc.codec import Codec
 from ipc.errors import BotRejected, StateError
 from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_HELD = 256
 CLAIM_DEADLINE_S = 1.0
+RING_AGAIN_NS = 100 * NS_PER_MS
 
 
 class Report(Protocol):
@@ -109,6 +111,8 @@ class Session:
         self._held: list[tuple[int, int, Any]] = []
         self._order = itertools.count()
         self._bell_due = False
+        self._rung_for = NEVER
+        self._ring_again_ns = 0
         self._flush_ack = 0
         self.dropped_messages = 0
         self._closed = False
@@ -229,6 +233,7 @@ class Session:
             else:
                 self._held.clear()
         self._flush_ack = rings.ring.flush_ack
+        self._rung_for = NEVER
         self._join()
         if old is not None:
             old.close()
@@ -290,7 +295,12 @@ class Session:
                 self.dropped_messages += 1
         sent = ring.speaker_sent
         self._release_held(sent)
-        if sent >= ring.speaker_want or sent >= ring.speaker_mark:
+        wanted = min(ring.speaker_want, ring.speaker_mark)
+        # Once is enough, for a bell costs more than the packet: a bot that is busy burning its
+        # GIL leaves the word as it is for many frames. Now and then again, should one get lost.
+        if sent >= wanted and (wanted != self._rung_for or now_ns >= self._ring_again_ns):
+            self._rung_for = wanted
+            self._ring_again_ns = now_ns + RING_AGAIN_NS
             self._bell_due = True
         if self._bell_due and rings.rope is not None:
             self._bell_due = False

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 import workers.session
-from ipc.audio_ring import RingSpec
+from ipc.audio_ring import NEVER, RingSpec
 from ipc.errors import BotRejected, SdpRejected, StateError
 from ipc.messages import AppMessage, LegState, Message, TrackStatus
 from tests.support import until
 from workers.session import MAX_HELD, Rings, Session
 
 if TYPE_CHECKING:
+    from ipc.bell import BellRope
     from ipc.clock import ManualClock
 
 
@@ -340,4 +341,48 @@ async def test_a_message_that_its_flush_has_overtaken_is_dropped(
     session.say("now", None)
     assert peers[0].data.sent == ["now"]
     assert session.dropped_messages == 1
+    await session.close("end")
+
+
+class Rope:
+    """Counts how often the bell is rung."""
+
+    def __init__(self) -> None:
+        self.pulls = 0
+
+    def pull(self) -> None:
+        self.pulls += 1
+
+    def let_go(self) -> None:
+        pass
+
+
+async def test_a_bot_that_waits_for_room_is_woken_once_and_now_and_then_again(
+    session: Session, peers: list[FakePeer], clock: ManualClock
+) -> None:
+    rope = Rope()
+    rings = Rings(RingSpec(key=bytes(16), epoch=1), "", cast("BellRope", rope))
+    session.offer_rings(rings)
+    await session.attach_rings(1)
+    bot = rings.bot_end
+    assert bot is not None
+    bot.write_speaker(memoryview(bytes(2 * 4_800)))
+
+    def frames(count: int) -> int:
+        before = rope.pulls
+        for _ in range(count):
+            clock.advance_ms(20)
+            rings.ring.take(960 if rings.ring.speaker_waiting() >= 960 else 0)
+            rings.ring.commit(rings.ring.taken, clock.now_ns(), 0, 0, 0)
+            session.settle(clock.now_ns())
+        return rope.pulls - before
+
+    bot.want(960 * 2)
+    assert frames(1) == 0, "not reached"
+    assert frames(3) == 1, "reached"
+    assert frames(25) == 5, "every 100 ms, should a bell have been lost"
+    bot.want(bot.speaker_sent)
+    assert frames(1) == 1, "another wish, fulfilled at once"
+    bot.want(NEVER)
+    assert frames(10) == 0
     await session.close("end")
