@@ -42,7 +42,17 @@ def _alaw_table() -> Table:
     return table
 
 
-_TABLES = {"PCMU": _ulaw_table(), "PCMA": _alaw_table()}
+def _decoding_table(law: Law) -> Pcm:
+    """Each code's middle value: the mean of the samples that are encoded as it."""
+    samples = np.arange(65_536, dtype=np.uint16).view(np.int16).astype(np.int64)
+    codes = _TABLES[law]
+    sums = np.bincount(codes, weights=samples, minlength=256)
+    counts = np.bincount(codes, minlength=256)
+    return np.round(sums / np.maximum(counts, 1)).astype(np.int16)
+
+
+_TABLES: dict[Law, Table] = {"PCMU": _ulaw_table(), "PCMA": _alaw_table()}
+_DECODED: dict[Law, Pcm] = {"PCMU": _decoding_table("PCMU"), "PCMA": _decoding_table("PCMA")}
 SILENCE: dict[Law, int] = {"PCMU": 0xFF, "PCMA": 0xD5}
 
 
@@ -95,3 +105,8 @@ class Encoder:
 def encode(law: Law, samples: Pcm) -> bytes:
     """int16 mono at 8 kHz to one byte a sample."""
     return _TABLES[law][samples.view(np.uint16)].tobytes()
+
+
+def decoding_table(law: Law) -> Pcm:
+    """The int16 sample of each of the 256 codes."""
+    return _DECODED[law]

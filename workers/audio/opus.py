@@ -90,7 +90,27 @@ def load(path: Path) -> ctypes.CDLL | None:
     control.restype = ctypes.c_int
     destroy.argtypes = [ctypes.c_void_p]
     destroy.restype = None
+    _declare_decoder(library)
     return library
+
+
+def _declare_decoder(library: ctypes.CDLL) -> None:
+    create, decode = library.opus_decoder_create, library.opus_decode
+    create.restype = ctypes.c_void_p
+    create.argtypes = [ctypes.c_int32, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
+    decode.restype = ctypes.c_int
+    decode.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_int,
+    ]
+    library.opus_decoder_destroy.argtypes = [ctypes.c_void_p]
+    library.opus_decoder_destroy.restype = None
+    if hasattr(library, "opus_packet_has_lbrr"):  # since libopus 1.4
+        library.opus_packet_has_lbrr.argtypes = [ctypes.c_char_p, ctypes.c_int32]
 
 
 @cache

@@ -1,0 +1,53 @@
+"""RFC 2198: what is packed can be read, and nothing that can be sent makes the reader fail."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.audio import red
+from workers.audio.red import MAX_BLOCK_BYTES, MAX_OFFSET, Block
+
+BLOCKS = st.lists(
+    st.builds(
+        Block,
+        st.integers(0, 127),
+        st.integers(0, MAX_OFFSET),
+        st.binary(max_size=60) | st.binary(min_size=MAX_BLOCK_BYTES, max_size=MAX_BLOCK_BYTES),
+    ),
+    max_size=5,
+)
+
+
+@given(BLOCKS, st.integers(0, 127), st.binary(max_size=300))
+def test_what_is_packed_is_read(blocks: list[Block], payload_type: int, newest: bytes) -> None:
+    head = red.header([(b.payload_type, b.back, len(b.payload)) for b in blocks], payload_type)
+    data = head + b"".join(block.payload for block in blocks) + newest
+    assert red.parse(data) == [*blocks, Block(payload_type, 0, newest)]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_blocks_that_lie_within_them_or_nothing(data: bytes) -> None:
+    blocks = red.parse(data)
+    assert sum(len(block.payload) for block in blocks) <= len(data)
+    assert all(0 <= block.payload_type <= 127 for block in blocks)
+    assert not blocks or blocks[-1].back == 0
+
+
+def test_the_layout_is_that_of_the_standard() -> None:
+    # Section 3: F=1, PT 5, offset 0x1234, length 3; then F=0, PT 111; 3 bytes; the rest.
+    data = bytes([0x85]) + (0x1234 << 10 | 3).to_bytes(3, "big") + bytes([111]) + b"abcNEW"
+    assert red.parse(data) == [Block(5, 0x1234, b"abc"), Block(111, 0, b"NEW")]
+    assert red.header([(5, 0x1234, 3)], 111) + b"abcNEW" == data
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80", b"\x85\x00\x00", b"\x85\x00\x00\x04", b"\x85\x00\x00\x04\x6fabc"]
+)
+def test_what_is_cut_short_is_refused(data: bytes) -> None:
+    assert red.parse(data) == []
+
+
+def test_headers_without_end_are_refused() -> None:
+    assert red.parse(b"\x85\x00\x00\x00" * 1_000) == []
