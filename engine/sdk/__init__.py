@@ -13,7 +13,9 @@ bot.run()
 """
 
 from engine.sdk.bot import Bot
-from engine.sdk.session import Flushed, Played, Session
+from engine.sdk.marks import Mark
+from engine.sdk.session import Session
+from engine.sdk.speech import Flushed, Played
 from ipc.frames import AudioFrame
 
-__all__ = ["AudioFrame", "Bot", "Flushed", "Played", "Session"]
+__all__ = ["AudioFrame", "Bot", "Flushed", "Mark", "Played", "Session"]

@@ -25,6 +25,7 @@ from engine.sdk.session import Session
 from ipc import bell, life, runtime_dir
 from ipc.audio_ring import RingSpec
 from ipc.channel import Channel
+from ipc.codec import Application, Codec
 from ipc.errors import (
     AlreadyAttached,
     AuthError,
@@ -69,7 +70,10 @@ class Bot:
     """A named bot with room for `capacity` sessions at once.
 
     Rates are in Hz, one of 8000, 12000, 16000, 24000, 48000. `media="zmq"` carries samples
-    over ZeroMQ instead of shared memory.
+    over ZeroMQ instead of shared memory. `bitrate_bps` and what follows it are those of
+    `ipc.codec.Codec`: how the speech is encoded. Two speaker channels are sent as stereo to
+    callers who play it (their SDP says `stereo=1`), mixed down to others. Raises ConfigError
+    for what no engine would take.
     """
 
     def __init__(
@@ -82,6 +86,12 @@ class Bot:
         mic_channels: int = 1,
         speaker_channels: int = 1,
         media: Literal["shm", "zmq"] = "shm",
+        bitrate_bps: int = 48_000,
+        complexity: int = 5,
+        application: Application = "lowdelay",
+        fec: bool = False,
+        expected_loss_percent: int = 0,
+        dtx: bool = False,
     ) -> None:
         self.name = name
         RingSpec(
@@ -100,6 +110,14 @@ class Bot:
             mic_channels=mic_channels,
             speaker_channels=speaker_channels,
             media=media,
+            codec=Codec(
+                bitrate_bps=bitrate_bps,
+                complexity=complexity,
+                application=application,
+                fec=fec,
+                expected_loss_percent=expected_loss_percent,
+                dtx=dtx,
+            ),
             pid=os.getpid(),
         )
         self._handler: SessionHandler | None = None
@@ -319,7 +337,11 @@ class _Registration:
         if message.session in bot.sessions:
             raise AlreadyAttached("the bot serves this session already")
         session = Session(
-            message.session, self._channel, message.request_data, resumed=message.resumed
+            message.session,
+            self._channel,
+            message.request_data,
+            resumed=message.resumed,
+            codec=bot._hello.codec,
         )
         session.attach(self._attach(message, session))
         bot.sessions[session.id] = session
@@ -333,7 +355,7 @@ class _Registration:
         link = self._links.get(offer.endpoint)
         if link is None:
             link = self._links[offer.endpoint] = StreamLink(self._context, offer.endpoint)
-        return StreamMedia(offer, link, on_change=session.look, on_retry=session.wake)
+        return StreamMedia(offer, link, on_change=session.look, on_retry=session.retry)
 
     async def _serve(self, session: Session) -> None:
         bot = self._bot

@@ -32,8 +32,8 @@ class Media(Protocol):
         """Queue as many whole samples as there is room for; returns how many."""
         ...
 
-    def flush(self) -> int:
-        """Drop what is queued; returns the flush cursor."""
+    def flush(self, fade: int = 0) -> int:
+        """Drop what is queued but for `fade` samples, which fade out; the flush cursor."""
         ...
 
     def end(self) -> None:
@@ -118,10 +118,10 @@ class StreamMedia:
             return 0
         return ring.write_speaker(piece)
 
-    def flush(self) -> int:
+    def flush(self, fade: int = 0) -> int:
         """Drop what is queued here and there."""
-        flush_to = self.ring.flush()
-        self._say(pack(Kind.FLUSH, self._stream, cursor=flush_to))
+        flush_to = self.ring.flush(fade)
+        self._say(pack(Kind.FLUSH, self._stream, cursor=flush_to, arg=fade))
         return flush_to
 
     def end(self) -> None:

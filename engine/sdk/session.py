@@ -1,40 +1,36 @@
 """One conversation as a bot sees it: hear, speak, stop speaking, exchange messages.
 
-Samples live in rings that the media worker reads at its own pace; nothing here keeps audio
-that a flush could not reach. Cursors count samples per channel since the session began.
+Samples live in rings that the media worker reads at its own pace. Cursors count samples per
+channel since the session began. How speech becomes marks, positions and answers to a flush is
+in `engine.sdk.speech`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
-import numpy as np
+import msgspec
 
+from engine.sdk.events import AnyHandler, Events, Handler, Waiters
+from engine.sdk.speech import Flushed, Playable, Played, Speech
 from ipc.audio_ring import FRAME_MS, NEVER
-from ipc.audio_ring import Flushed as RingFlushed
+from ipc.clock import Clock, MonotonicClock
+from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, SessionClosed
-from ipc.frames import AudioFrame, Pcm
-from ipc.messages import CloseSession, Message, SendMessage, check_data
+from ipc.frames import AudioFrame
+from ipc.messages import CloseSession, Configure, Message, SendMessage, check_data
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from engine.sdk.marks import Mark
     from engine.sdk.media import Media
 
-log = logging.getLogger("backbeat.bot")
-
-EVENTS = ("connected", "disconnected", "closed", "message", "track")
-FLUSH_DEADLINE_S = 0.1
 EVENT_LATE_S = 0.1
 MAX_MESSAGES = 256
-MAX_RUNNING = 256
-CLOSE_DEADLINE_S = 5.0
-Playable = AudioFrame | bytes | bytearray | memoryview | Pcm
-Handler = Callable[..., Awaitable[object] | object]
-AnyHandler = TypeVar("AnyHandler", bound=Handler)
+REQUEST_DEADLINE_S = 5.0
 
 
 class Line(Protocol):
@@ -49,29 +45,18 @@ class Line(Protocol):
         ...
 
 
-class Played(NamedTuple):
-    """What `play` did: it queued samples `start` to `end`; `cut` of those given never left."""
-
-    start: int
-    end: int
-    cut: int
-
-
-class Flushed(NamedTuple):
-    """What a flush left: `cursor` is the last sample that was sent.
-
-    `exact` is False when the worker did not answer in 100 ms and the newest anchor stands in.
-    """
-
-    cursor: int
-    exact: bool
-
-
 class Session:
     """A call that this bot serves. The bot makes it; `closed` tells when it is over."""
 
     def __init__(
-        self, session_id: str, line: Line, request_data: Any, *, resumed: bool = False
+        self,
+        session_id: str,
+        line: Line,
+        request_data: Any,
+        *,
+        resumed: bool = False,
+        codec: Codec | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.id = session_id
         self.request_data = request_data
@@ -81,24 +66,23 @@ class Session:
         self.closed = False
         self.close_reason = ""
         self.dropped_messages = 0
-        self.dropped_events = 0
+        # How the speech is encoded; `configure` changes it.
+        self.codec = codec or Codec()
         self._line = line
+        self._clock = clock or MonotonicClock()
         self._media: Media | None = None
-        self._waiters: list[asyncio.Future[None]] = []
-        self._playing = asyncio.Lock()
-        self._flushes = 0
-        self._flushed_to = 0
-        self._last_position = 0
-        self._flushing: list[tuple[int, asyncio.Future[Flushed], asyncio.TimerHandle]] = []
+        self._speech: Speech | None = None
+        self._waiters = Waiters()
+        self._events = Events(session_id)
         self._messages: deque[Any] = deque(maxlen=MAX_MESSAGES)
-        self._handlers: dict[str, list[Handler]] = {name: [] for name in EVENTS}
-        self._running: set[asyncio.Task[None]] = set()
         self._due: deque[tuple[int, Callable[[], None]]] = deque()
         self._readers = 0
         self._heard = 0
-        self._wanted = NEVER
-        self._marked = NEVER
-        self._marks: list[int] = []
+
+    @property
+    def dropped_events(self) -> int:
+        """Calls of handlers that were left out because 256 were running."""
+        return self._events.dropped
 
     # -- hearing --------------------------------------------------------------------------
 
@@ -127,7 +111,7 @@ class Session:
                 if frame is None:
                     if self.closed:  # only now: what was said before the end is heard
                         return
-                    await self._changed()
+                    await self._waiters.changed()
                     continue
                 if lost:
                     lost += frame.lost
@@ -149,112 +133,61 @@ class Session:
 
     # -- speaking -------------------------------------------------------------------------
 
-    async def play(self, pcm: Playable) -> Played:
-        """Queue int16 samples at the speaker's rate; waits for room, not for the playing.
+    async def play(
+        self,
+        pcm: Playable,
+        *,
+        hz: int | None = None,
+        mark: str | None = None,
+        interruptible: bool = True,
+    ) -> Played:
+        """Queue int16 samples; waits for room, not for the playing.
+
+        Samples of another rate than the speaker's (a frame's own, or `hz` for bytes and arrays)
+        are resampled on the way; their last 10 to 40 ms follow with what is played next or with
+        `end_of_speech`. `mark` puts a mark at their end: `Played.mark` resolves once they have
+        left, or were cut. With `interruptible=False` a flush does not take them: what is unsent
+        is queued again right behind the flush, its marks with it.
 
         Concurrent calls queue up whole. A flush ends those that wait. Raises SessionClosed,
-        and ConfigError for samples of another rate or shape.
+        ConfigError for samples that cannot be played, and LimitError(`too_many_marks`) beyond
+        1024 open marks.
         """
-        if self.closed:
-            raise SessionClosed(f"the session ended: {self.close_reason}")
-        data = self._as_bytes(pcm)
-        flushes = self._flushes
-        async with self._playing:
-            media = self._rings
-            stride = media.ring.speaker.stride
-            start = media.ring.speaker_written
-            end = start + len(data) // stride
-            try:
-                while data and self._flushes == flushes:
-                    data = data[media.write(data) * stride :]
-                    if data:
-                        self._want_room(len(data) // stride)
-                        await self._changed()
-                        if self.closed:
-                            raise SessionClosed(f"the session ended: {self.close_reason}")
-            finally:
-                self._wanted = NEVER
-                if not self.closed:
-                    media.ring.want(NEVER)
-            queued = end - len(data) // stride
-        if self._flushes == flushes:
-            return Played(start, end, 0)
-        sent = (await self._flush_result()).cursor
-        return Played(start, queued, end - min(max(start, sent), queued))
+        return await self._speaking.play(pcm, hz, mark, interruptible=interruptible)
 
-    def _want_room(self, samples: int) -> None:
-        # A quarter of the ring at a time: waking for every freed frame would cost more than
-        # it gains, and three quarters outlast any sensible pause of the writer.
-        ring = self._rings.ring
-        capacity = ring.speaker.capacity
-        self._wanted = max(0, ring.speaker_written + min(samples, capacity // 4) - capacity)
-        ring.want(self._wanted)
-
-    def flush(self) -> asyncio.Future[Flushed]:
+    def flush(self, fade_ms: float = 0) -> asyncio.Future[Flushed]:
         """Stop speaking now: drop everything queued, and whatever waits in `play`.
 
-        Works at once, by one store; await the result to learn what was sent.
+        Works at once, by one store; await the result to learn what was sent and about what was
+        heard. With `fade_ms` (0 to 20) one more packet leaves, in which that much of what would
+        have come next fades out.
         """
-        loop = asyncio.get_running_loop()
-        if self.closed:
-            nothing: asyncio.Future[Flushed] = loop.create_future()
-            nothing.set_result(Flushed(self._last_position, exact=False))
-            return nothing
-        media = self._rings
-        self._flushed_to = flush_to = media.flush()
-        self._flushes += 1
-        result: asyncio.Future[Flushed] = loop.create_future()
-        acknowledged = media.ring.flushed()
-        if flush_to <= acknowledged.flush_to:  # nothing came since the last one
-            result.set_result(Flushed(acknowledged.sent, exact=True))
-            return result
-        timer = loop.call_later(FLUSH_DEADLINE_S, self._flush_overdue, result)
-        self._flushing.append((flush_to, result, timer))
-        self.wake()
-        return result
+        return self._speaking.flush(fade_ms)
 
-    def _flush_overdue(self, result: asyncio.Future[Flushed]) -> None:
-        if not result.done():
-            result.set_result(Flushed(self.position, exact=False))
-        self._flushing = [entry for entry in self._flushing if not entry[1].done()]
+    def mark(self, name: str) -> asyncio.Future[Mark]:
+        """A mark at the end of what is queued now: resolves once, as played or as cut.
 
-    async def _flush_result(self) -> Flushed:
-        if self._flushing:
-            return await asyncio.shield(self._flushing[-1][1])
-        return Flushed(self._rings.ring.flushed().sent, exact=True)
+        Raises SessionClosed, and LimitError(`too_many_marks`) beyond 1024 open marks.
+        """
+        return self._speaking.mark(name)
 
     def end_of_speech(self) -> None:
         """Say that the utterance ends with what is queued: its last samples need no successor."""
-        self._rings.end()
+        self._speaking.end_of_speech()
 
     async def wait_played(self) -> None:
         """Return when everything queued has left, or was flushed, or the session ended."""
-        ring = self._rings.ring
-        target = ring.speaker_written
-        self._marks.append(target)
-        try:
-            while not self.closed and ring.speaker_sent < target:
-                self._arm()
-                await self._changed()
-        finally:
-            self._marks.remove(target)
-            self._arm()
-
-    def _arm(self) -> None:
-        if self._media is not None:
-            self._marked = min(self._marks, default=NEVER)
-            self._media.ring.mark(self._marked)
+        await self._speaking.wait_played()
 
     @property
     def position(self) -> int:
         """The sample up to which audio has really left for the caller."""
-        return self._rings.ring.playback().cursor
+        return self._speaking.position
 
     @property
     def queued(self) -> int:
         """Samples that are queued and not yet sent."""
-        ring = self._rings.ring
-        return max(0, ring.speaker_written - max(ring.speaker_sent, self._flushed_to))
+        return self._speaking.queued
 
     @property
     def mic_hz(self) -> int:
@@ -263,30 +196,39 @@ class Session:
 
     @property
     def speaker_hz(self) -> int:
-        """Rate of `play` in Hz."""
+        """Rate of the speaker's ring, its cursors and the encoder, in Hz."""
         return self._rings.ring.speaker.hz
 
-    def _as_bytes(self, pcm: Playable) -> memoryview:
-        speaker = self._rings.ring.speaker
-        if isinstance(pcm, AudioFrame):
-            if (pcm.hz, pcm.channels) != (speaker.hz, speaker.channels):
-                raise ConfigError(
-                    f"the frame has {pcm.hz} Hz and {pcm.channels} channels, the speaker "
-                    f"{speaker.hz} Hz and {speaker.channels}: choose equal ones for the Bot"
-                )
-            pcm = pcm.pcm
-        elif isinstance(pcm, np.ndarray):
-            if pcm.dtype != np.int16:
-                raise ConfigError(f"samples are int16, not {pcm.dtype}")
-            if pcm.shape[1:] not in ((), (speaker.channels,)):
-                raise ConfigError(
-                    f"an array has the shape (n,) or (n, {speaker.channels}), not {pcm.shape}"
-                )
-            pcm = np.ascontiguousarray(pcm).data
-        data = memoryview(pcm).cast("B")
-        if len(data) % speaker.stride:
-            raise ConfigError(f"{len(data)} bytes are no whole samples of {speaker.stride} bytes")
-        return data
+    async def configure(
+        self,
+        *,
+        bitrate_bps: int | None = None,
+        complexity: int | None = None,
+        application: Application | None = None,
+        fec: bool | None = None,
+        expected_loss_percent: int | None = None,
+        dtx: bool | None = None,
+    ) -> None:
+        """Encode the speech differently from now on; what is not named stays as it is.
+
+        The parameters are those of `Bot`. Raises ConfigError(`codec`) for a value that cannot
+        be, and SessionClosed; the call goes on as it was.
+        """
+        self._check_open()
+        named = {
+            "bitrate_bps": bitrate_bps,
+            "complexity": complexity,
+            "application": application,
+            "fec": fec,
+            "expected_loss_percent": expected_loss_percent,
+            "dtx": dtx,
+        }
+        changes = {name: value for name, value in named.items() if value is not None}
+        codec = msgspec.structs.replace(self.codec, **changes)
+        await self._line.request(
+            Configure(session=self.id, codec=codec), timeout_s=REQUEST_DEADLINE_S
+        )
+        self.codec = codec
 
     # -- messages and events --------------------------------------------------------------
 
@@ -296,8 +238,7 @@ class Session:
         With `at` it leaves after that speaker sample; a flush drops what lies beyond. Raises
         ProtocolError for what cannot be sent; False when the engine does not read just now.
         """
-        if self.closed:
-            raise SessionClosed(f"the session ended: {self.close_reason}")
+        self._check_open()
         if at is not None and not isinstance(at, int):
             raise ConfigError(f"`at` is a cursor, an int, not {at!r}")
         check_data(data)
@@ -310,7 +251,7 @@ class Session:
                 yield self._messages.popleft()
             if self.closed:
                 return
-            await self._changed()
+            await self._waiters.changed()
 
     @overload
     def on(self, event: str) -> Callable[[AnyHandler], AnyHandler]: ...
@@ -322,14 +263,13 @@ class Session:
         """Call `handler` at an event, sync or async, in a task of its own; or decorate it.
 
         connected(resumed), disconnected(reason), closed(reason), message(data),
-        track(receiver_index, enabled). Handlers may take fewer arguments. At most 256 run at
-        once; what happens beyond is counted in `dropped_events`.
+        track(receiver_index, enabled), mark(mark). Handlers may take fewer arguments. At most
+        256 run at once; what happens beyond is counted in `dropped_events`.
         """
-        if event not in EVENTS:
-            raise ConfigError(f"{event!r} is no event; there are {', '.join(EVENTS)}")
+        self._events.check(event)
 
         def register(handler: AnyHandler) -> AnyHandler:
-            self._handlers[event].append(handler)
+            self._events.add(event, handler)
             return handler
 
         return register if handler is None else register(handler)
@@ -338,19 +278,22 @@ class Session:
         """End the call."""
         if not self.closed:
             await self._line.request(
-                CloseSession(session=self.id, reason=reason), timeout_s=CLOSE_DEADLINE_S
+                CloseSession(session=self.id, reason=reason), timeout_s=REQUEST_DEADLINE_S
             )
 
     async def wait_closed(self) -> None:
         """Return when the session has ended."""
         while not self.closed:
-            await self._changed()
+            await self._waiters.changed()
 
     # -- what the bot process calls -------------------------------------------------------
 
     def attach(self, media: Media) -> None:
         """The rings are there."""
         self._media = media
+        self._speech = Speech(
+            media, self._clock, self._waiters, lambda mark: self._events.fire("mark", mark)
+        )
 
     def detach(self) -> None:
         """Give the rings back; the session must have ended."""
@@ -360,29 +303,22 @@ class Session:
 
     def look(self) -> None:
         """The bell rang, for this session or another: look at the cursors."""
-        media = self._media
-        if media is None:
+        if self._media is None or self._speech is None or self.closed:
             return
-        ring = media.ring
-        if self._flushing:
-            self._resolve_flushes(ring.flushed())
-        heard, sent = ring.mic_written, ring.speaker_sent
-        if heard != self._heard or sent >= self._wanted or sent >= self._marked:
+        heard = self._media.ring.mic_written
+        if self._speech.look() or heard != self._heard:
             self._heard = heard
             self.wake()
 
-    def _resolve_flushes(self, flushed: RingFlushed) -> None:
-        for flush_to, result, timer in self._flushing:
-            if flush_to <= flushed.flush_to and not result.done():
-                timer.cancel()
-                result.set_result(Flushed(flushed.sent, exact=True))
-        self._flushing = [entry for entry in self._flushing if not entry[1].done()]
+    def retry(self) -> None:
+        """A write that was refused may be tried again."""
+        if self._speech is not None:
+            self._speech.retry()
+        self.wake()
 
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
     def beat(self, now_ns: int) -> None:
         """The bot's loop turns."""
@@ -392,12 +328,12 @@ class Session:
     def caller_connected(self, resumed: bool) -> None:
         """The caller's media flows."""
         self.connected = True
-        self._fire("connected", resumed)
+        self._events.fire("connected", resumed)
 
     def caller_disconnected(self, reason: str) -> None:
         """The caller's leg is gone."""
         self.connected = False
-        self._fire("disconnected", reason)
+        self._events.fire("disconnected", reason)
 
     def message_arrived(self, data: Any, cursor: int) -> None:
         """The caller sent an app message at a mic cursor."""
@@ -405,33 +341,24 @@ class Session:
 
     def track_changed(self, receiver_index: int, enabled: bool, cursor: int) -> None:
         """The caller turned a track on or off at a mic cursor."""
-        self._at(cursor, lambda: self._fire("track", receiver_index, enabled))
+        self._at(cursor, lambda: self._events.fire("track", receiver_index, enabled))
 
     def ended(self, reason: str) -> None:
         """The session is over: whoever waits goes on."""
         if self.closed:
             return
         self._deliver(NEVER)
-        if self._media is not None:
-            self._last_position = self.position
         self.closed = True
         self.close_reason = reason
         self.connected = False
-        for _, result, timer in self._flushing:
-            timer.cancel()
-            if not result.done():
-                result.set_result(Flushed(self.position, exact=False))
-        self._flushing.clear()
-        self._fire("closed", reason)
+        if self._speech is not None:
+            self._speech.ended(reason)
+        self._events.fire("closed", reason)
         self.wake()
 
     async def settle(self, grace_s: float) -> None:
         """Wait for running handlers, and end those that take longer."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace_s)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._events.settle(grace_s)
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -441,13 +368,15 @@ class Session:
             raise SessionClosed(f"the session ended: {self.close_reason}")
         return self._media
 
-    async def _changed(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.remove(waiter)
+    @property
+    def _speaking(self) -> Speech:
+        if self._speech is None:
+            raise SessionClosed(f"the session ended: {self.close_reason}")
+        return self._speech
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise SessionClosed(f"the session ended: {self.close_reason}")
 
     def _at(self, cursor: int, deliver: Callable[[], None]) -> None:
         """Deliver an event where it happened in the caller's speech, at most 100 ms late."""
@@ -466,37 +395,5 @@ class Session:
         if len(self._messages) == MAX_MESSAGES:
             self.dropped_messages += 1
         self._messages.append(data)
-        self._fire("message", data)
+        self._events.fire("message", data)
         self.wake()
-
-    def _fire(self, event: str, *arguments: Any) -> None:
-        for handler in self._handlers[event]:
-            if len(self._running) >= MAX_RUNNING:
-                self.dropped_events += 1
-                continue
-            task = asyncio.create_task(self._handle(handler, arguments), name=f"on {event}")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-
-    async def _handle(self, handler: Handler, arguments: tuple[Any, ...]) -> None:
-        try:
-            result = handler(*arguments[: _takes(handler)])
-            if inspect.isawaitable(result):
-                await result
-        except Exception:
-            log.exception("an event handler of session %s failed", self.id)
-
-
-def _takes(handler: Handler) -> int | None:
-    """How many positional arguments a handler accepts; None for any number."""
-    count = 0
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except ValueError:  # some builtins, such as dict.update, tell nobody
-        return None
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return None
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            count += 1
-    return count

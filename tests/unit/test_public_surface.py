@@ -11,12 +11,13 @@ import pytest
 
 from tests.support import ROOT
 
-SDK = ["AudioFrame", "Bot", "Flushed", "Played", "Session"]
+SDK = ["AudioFrame", "Bot", "Flushed", "Mark", "Played", "Session"]
 IPC = {
     "audio_ring": "BotRing WorkerRing",
     "bell": "Bell BellRope BellRopes new_name path_of",
     "channel": "Channel",
     "clock": "Clock ManualClock MonotonicClock",
+    "codec": "Codec",
     "errors": "AlreadyAttached AuthError BackbeatError BotError BotGone BotRejected ConfigError "
     "DtlsFailed IceFailed LayoutMismatch LimitError MalformedMessage MessageTooLarge "
     "NegotiationError NoBot NoWorker Overloaded ProtocolError QuotaExceeded RateLimited "
@@ -31,11 +32,11 @@ IPC = {
     "life": "end_with_parent started",
     "loop": "new_runner",
     "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
-    "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Connected Disconnected "
+    "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected Disconnected "
     "DropRing Envelope Failure Goodbye Hello LegState Message Offer OfferSession Ok OpenRing "
     "RingAttached RingOpened SendMessage SessionClosed TrackStatus Unreadable Welcome WorkerBeat "
     "WorkerHello WorkerSettings check_data decode encode",
-    "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes",
+    "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
     "segment": "Segment names_of new_name unlink_name",
     "sockets": "SocketReader check_endpoint open_socket",

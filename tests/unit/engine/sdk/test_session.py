@@ -198,7 +198,7 @@ async def test_a_flush_is_exact_when_the_worker_answers_in_time(
     result = session.flush()
     media.worker.apply_flush()
     session.look()
-    assert await result == (320, True)
+    assert await result == (320, 320, True)
 
 
 async def test_a_flush_without_an_answer_is_an_estimate(
@@ -206,7 +206,7 @@ async def test_a_flush_without_an_answer_is_an_estimate(
 ) -> None:
     await session.play(bytes(2 * 960))
     media.sends(640)
-    assert await session.flush() == (640, False)
+    assert await session.flush() == (640, 640, False)
 
 
 async def test_a_reader_that_lags_skips_to_the_newest_when_it_asks_to(

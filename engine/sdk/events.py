@@ -1,0 +1,104 @@
+"""Handlers of a session's events, and whoever waits for something to change.
+
+Knows no media: it is told what happened and calls whoever asked to hear of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from ipc.errors import ConfigError
+
+log = logging.getLogger("backbeat.bot")
+
+EVENTS = ("connected", "disconnected", "closed", "message", "track", "mark")
+MAX_RUNNING = 256
+Handler = Callable[..., Awaitable[object] | object]
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
+class Waiters:
+    """Tasks that look again whenever something changed."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def wake(self) -> None:
+        """Something changed."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def changed(self) -> None:
+        """Return at the next `wake`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.remove(waiter)
+
+
+class Events:
+    """The event handlers of one session, each call in a task of its own."""
+
+    def __init__(self, session_id: str) -> None:
+        self.dropped = 0
+        self._session_id = session_id
+        self._handlers: dict[str, list[Handler]] = {name: [] for name in EVENTS}
+        self._running: set[asyncio.Task[None]] = set()
+
+    def add(self, event: str, handler: Handler) -> None:
+        """Call `handler` at each `event`. Raises ConfigError for an event that does not exist."""
+        self.check(event)
+        self._handlers[event].append(handler)
+
+    def check(self, event: str) -> None:
+        """Raise ConfigError for an event that does not exist."""
+        if event not in EVENTS:
+            raise ConfigError(f"{event!r} is no event; there are {', '.join(EVENTS)}")
+
+    def fire(self, event: str, *arguments: Any) -> None:
+        """Call the handlers, each with as many of the arguments as it takes."""
+        for handler in self._handlers[event]:
+            if len(self._running) >= MAX_RUNNING:
+                self.dropped += 1
+                continue
+            task = asyncio.create_task(self._handle(handler, arguments), name=f"on {event}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def settle(self, grace_s: float) -> None:
+        """Wait for running handlers, and end those that take longer."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_s)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _handle(self, handler: Handler, arguments: tuple[Any, ...]) -> None:
+        try:
+            result = handler(*arguments[: _takes(handler)])
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            log.exception("an event handler of session %s failed", self._session_id)
+
+
+def _takes(handler: Handler) -> int | None:
+    """How many positional arguments a handler accepts; None for any number."""
+    count = 0
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except ValueError:  # some builtins, such as dict.update, tell nobody
+        return None
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return None
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            count += 1
+    return count
