@@ -16,7 +16,7 @@ next in order is decoded on arrival. The rules, one per case:
   filled already.
 
 Sans-I/O: takes sequence numbers, timestamps and `now`, tells a `Sink` what to write. Payloads are
-an address (in the socket's buffer) or bytes (kept), each with a length.
+an address (in the socket's buffer) or bytes (kept), each with a length and its payload type.
 """
 
 from __future__ import annotations
@@ -38,16 +38,20 @@ MAX_CONCEALED_MS = 120
 MAX_STEP_MS = 80
 MAX_SURPLUS_MS = 5_000
 HALF = 0x8000
+NO_SOUND = -1
 
 
 class Sink(Protocol):
     """Where the stream goes. Lengths of time are ticks of the stream's RTP clock."""
 
-    def decode(self, data: int | bytes, length: int) -> int:
-        """Write a packet's samples; how many ticks they last, 0 when it cannot be decoded."""
+    def decode(self, kind: int, data: int | bytes, length: int) -> int:
+        """Write a packet's samples; how many ticks they last.
+
+        0: it cannot be decoded; NO_SOUND: it is no audio (comfort noise, DTMF).
+        """
         ...
 
-    def recover(self, data: int | bytes, length: int, ticks: int) -> bool:
+    def recover(self, kind: int, data: int | bytes, length: int, ticks: int) -> bool:
         """Write the packet before this one from its in-band redundancy; False: it has none."""
         ...
 
@@ -70,7 +74,7 @@ class Reorder:
         self._begun = False
         self._next = 0
         self._next_timestamp = 0
-        self._kept: dict[int, tuple[int, bytes]] = {}
+        self._kept: dict[int, tuple[int, int, bytes]] = {}
         self._give_up_ns = 0
         self._given_up: dict[int, int] = {}
         self._suspect = -1
@@ -87,38 +91,38 @@ class Reorder:
     # -- arrival --------------------------------------------------------------------------
 
     def arrive(
-        self, sequence: int, timestamp: int, data: int | bytes, length: int, now_ns: int
+        self, sequence: int, timestamp: int, kind: int, data: int | bytes, length: int, now_ns: int
     ) -> None:
         """A packet came. An address in `data` need hold only during the call."""
         self.received += 1
         self._arrived_ns = now_ns
         ahead = (sequence - self._next) & 0xFFFF
         if ahead and self._begun:
-            self._out_of_turn(sequence, ahead, timestamp, data, length, now_ns)
+            self._out_of_turn(sequence, ahead, timestamp, kind, data, length, now_ns)
             return
         if not self._begun:
             self._begun = True
             self._next_timestamp = timestamp
             self._filled = 0
-        self._play(timestamp, data, length)
+        self._play(timestamp, kind, data, length)
         self._next = (sequence + 1) & 0xFFFF
         self._fill_due_ns = now_ns + FILL_AFTER_NS
         if self._kept:
             self._play_kept(now_ns)
 
-    def spare(self, sequence: int, timestamp: int, data: bytes, now_ns: int) -> None:
+    def spare(self, sequence: int, timestamp: int, kind: int, data: bytes, now_ns: int) -> None:
         """A redundant copy of an earlier packet (RED): taken only where that one is missing."""
         ahead = (sequence - self._next) & 0xFFFF
         if not self._begun or ahead >= JUMP or sequence in self._kept:
             return
         self.recovered += 1
         if ahead == 0:
-            self._play(timestamp, data, len(data))
+            self._play(timestamp, kind, data, len(data))
             self._next = (sequence + 1) & 0xFFFF
             if self._kept:
                 self._play_kept(now_ns)
         else:
-            self._keep(sequence, timestamp, data, now_ns)
+            self._keep(sequence, timestamp, kind, data, now_ns)
 
     def restart(self) -> None:
         """What comes next belongs to another stream: play what is kept and begin anew."""
@@ -130,14 +134,21 @@ class Reorder:
         self.restarts += 1
 
     def _out_of_turn(
-        self, sequence: int, ahead: int, timestamp: int, data: int | bytes, length: int, now_ns: int
+        self,
+        sequence: int,
+        ahead: int,
+        timestamp: int,
+        kind: int,
+        data: int | bytes,
+        length: int,
+        now_ns: int,
     ) -> None:
         if ahead < JUMP:
             if sequence in self._kept:
                 self.duplicates += 1
             else:
                 copy = data if isinstance(data, bytes) else ctypes.string_at(data, length)
-                self._keep(sequence, timestamp, copy, now_ns)
+                self._keep(sequence, timestamp, kind, copy, now_ns)
             return
         if ahead >= HALF:
             given_up_ns = self._given_up.pop(sequence, 0)
@@ -153,12 +164,12 @@ class Reorder:
                 return
         self.restart()
         self.received -= 1
-        self.arrive(sequence, timestamp, data, length, now_ns)
+        self.arrive(sequence, timestamp, kind, data, length, now_ns)
 
-    def _keep(self, sequence: int, timestamp: int, data: bytes, now_ns: int) -> None:
+    def _keep(self, sequence: int, timestamp: int, kind: int, data: bytes, now_ns: int) -> None:
         if not self._kept:
             self._give_up_ns = now_ns + self.wait_ns
-        self._kept[sequence] = timestamp, data
+        self._kept[sequence] = timestamp, kind, data
         while len(self._kept) > MAX_KEPT:
             self._give_up(now_ns)
 
@@ -170,12 +181,14 @@ class Reorder:
 
     # -- in order -------------------------------------------------------------------------
 
-    def _play(self, timestamp: int, data: int | bytes, length: int) -> None:
+    def _play(self, timestamp: int, kind: int, data: int | bytes, length: int) -> None:
         if timestamp != self._next_timestamp or self._filled:
             self._step(timestamp)
-        ticks = self._sink.decode(data, length)
-        if ticks:
+        ticks = self._sink.decode(kind, data, length)
+        if ticks > 0:
             self._frame = ticks
+        elif ticks == NO_SOUND:
+            ticks = 0
         else:
             self.broken += 1
             ticks = self._frame
@@ -198,8 +211,8 @@ class Reorder:
     def _play_kept(self, now_ns: int) -> None:
         kept = self._kept
         while (packet := kept.pop(self._next, None)) is not None:
-            timestamp, data = packet
-            self._play(timestamp, data, len(data))
+            timestamp, kind, data = packet
+            self._play(timestamp, kind, data, len(data))
             self._next = (self._next + 1) & 0xFFFF
         self._give_up_ns = now_ns + self.wait_ns  # of the next gap, if there is one
 
@@ -243,16 +256,16 @@ class Reorder:
             self._given_up[(expected + lost) & 0xFFFF] = now_ns
         while len(self._given_up) > 2 * MAX_KEPT:
             del self._given_up[next(iter(self._given_up))]
-        timestamp, data = kept[first]
+        timestamp, kind, data = kept[first]
         step = (timestamp - self._next_timestamp) & 0xFFFFFFFF
         if 0 < step < 1 << 31 and not self._filled:
-            self._bridge(step, missing, data)
+            self._bridge(step, missing, kind, data)
             self._next_timestamp = timestamp
         self._next = first
         self._fill_due_ns = now_ns + FILL_AFTER_NS
         self._play_kept(now_ns)
 
-    def _bridge(self, step: int, missing: int, data: bytes) -> None:
+    def _bridge(self, step: int, missing: int, kind: int, data: bytes) -> None:
         most = MAX_CONCEALED_MS * self._per_ms
         frame = min(self._frame, step)
         before = step - frame
@@ -263,7 +276,7 @@ class Reorder:
             self._conceal(min(before, most))
             if before > most:
                 self._fill(before - most)
-        if self._sink.recover(data, len(data), frame):
+        if self._sink.recover(kind, data, len(data), frame):
             self.recovered += 1
         elif before < most:
             self._conceal(frame)

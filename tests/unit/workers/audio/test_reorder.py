@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipc.clock import NS_PER_MS
-from workers.audio.reorder import WAIT_MAX_NS, WAIT_MIN_NS, Reorder
+from workers.audio.reorder import NO_SOUND, WAIT_MAX_NS, WAIT_MIN_NS, Reorder
 
 BEGIN_NS = 5_000_000_007
 FRAME = 960
+KIND = 111
 
 
 class Listener:
@@ -22,17 +23,21 @@ class Listener:
         self.heard: list[tuple[str, int]] = []
         self.redundant: set[int] = set()
         self.broken: set[int] = set()
+        self.no_sound: set[int] = set()
 
-    def decode(self, data: int | bytes, length: int) -> int:
+    def decode(self, kind: int, data: int | bytes, length: int) -> int:
+        assert kind == KIND
         assert isinstance(data, bytes)
         assert len(data) == length
         number = int.from_bytes(data, "big")
         if number in self.broken:
             return 0
+        if number in self.no_sound:
+            return NO_SOUND
         self.heard.append(("play", number))
         return FRAME
 
-    def recover(self, data: int | bytes, length: int, ticks: int) -> bool:
+    def recover(self, kind: int, data: int | bytes, length: int, ticks: int) -> bool:
         assert isinstance(data, bytes)
         assert ticks == FRAME
         number = int.from_bytes(data, "big")
@@ -80,6 +85,7 @@ class Line:
             self.reorder.arrive(
                 (self._sequence + number) & 0xFFFF,
                 (self._timestamp + number * FRAME + step_ms * 48) & 0xFFFFFFFF,
+                KIND,
                 data,
                 len(data),
                 self.now_ns,
@@ -90,6 +96,7 @@ class Line:
         self.reorder.spare(
             (self._sequence + number) & 0xFFFF,
             (self._timestamp + number * FRAME) & 0xFFFFFFFF,
+            KIND,
             number.to_bytes(4, "big"),
             self.now_ns,
         )
@@ -310,6 +317,15 @@ def test_speech_that_comes_late_is_appended_and_the_surplus_leaves_the_next_sile
     assert len(line.heard) == before, "the next silence is as much shorter"
     line.at(360 + filled + 20)
     assert line.heard[before:] == [("fill", 20)] * 2
+
+
+def test_a_packet_without_sound_keeps_its_place_and_its_time_becomes_silence() -> None:
+    line = Line()
+    line.listener.no_sound.add(1)
+    line.arrive(0)
+    line.at(20).arrive(1)
+    line.at(40).arrive(2)
+    assert line.heard == [("play", 0), ("fill", 20), ("play", 2)]
 
 
 # -- another stream -----------------------------------------------------------------------
