@@ -2,51 +2,185 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import typer  # noqa: E402
 
-from scripts.benchmarks import ring, setup  # noqa: E402
-from scripts.benchmarks.report import Report  # noqa: E402, TC001 - typer reads annotations
+from scripts.benchmarks import (  # noqa: E402
+    flush,
+    memory,
+    pacing,
+    report,
+    ring,
+    sessions,
+    setup,
+    stall,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scripts.benchmarks.report import Report
 
 cli = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Measure Backbeat on this machine: CPU time, percentiles, and a peer in the same run.",
+    pretty_exceptions_enable=False,
+    help="Measure Backbeat on this machine: CPU time, the wire by kernel timestamps, and a peer "
+    "in the same run. Loopback only. A run whose callers were late themselves is void.",
 )
 Json = Annotated[Path | None, typer.Option("--json", help="write the result here as JSON")]
+Markdown = Annotated[Path | None, typer.Option("--markdown", help="write the tables here")]
+Plots = Annotated[
+    Path | None, typer.Option("--plots", help="directory for PNG charts (the `bench` extra)")
+]
+Seconds = Annotated[float, typer.Option(help="s that each window lasts", min=1, max=120)]
+RESULTS = ROOT / "results"
 
 
 @cli.command("ring")
 def run_ring(
     json: Json = None,
+    markdown: Markdown = None,
     frames: Annotated[int, typer.Option(help="20 ms frames per batch", min=1000)] = 20_000,
     batches: Annotated[int, typer.Option(help="batches per case", min=5, max=1000)] = 25,
 ) -> None:
     """CPU time of writing and reading 20 ms in the rings, beside a pipe and a ZeroMQ pair."""
-    _finish(ring.measure(frames, batches), json)
+    _finish([ring.measure(frames, batches)], json, markdown)
 
 
 @cli.command("setup")
 def run_setup(
     json: Json = None,
+    markdown: Markdown = None,
     calls: Annotated[
         int, typer.Option(help="calls to set up, one after the other", min=5, max=500)
     ] = 40,
 ) -> None:
     """Offer to answer and offer to first audio packet, beside a stock in-process aiortc bot."""
-    _finish(setup.measure(calls), json)
+    _finish([setup.measure(calls)], json, markdown)
 
 
-def _finish(report: Report, json: Path | None) -> None:
-    report.show()
+@cli.command("pacing")
+def run_pacing(
+    json: Json = None,
+    markdown: Markdown = None,
+    plots: Plots = RESULTS,
+    sessions: Annotated[int, typer.Option(help="sessions on Backbeat", min=1, max=200)] = 64,
+    peer_sessions: Annotated[
+        int, typer.Option(help="sessions on the in-process bots", min=1, max=64)
+    ] = 8,
+    burn: Annotated[
+        float, typer.Option(help="share of the time a bot's thread holds the GIL", min=0, max=1)
+    ] = 1.0,
+    seconds: Seconds = 10,
+) -> None:
+    """Interval error on the wire while the bots burn their GIL, and while calls arrive."""
+    _finish(
+        [pacing.measure(sessions, peer_sessions, burn, seconds, _cores(), plots)], json, markdown
+    )
+
+
+@cli.command("stall")
+def run_stall(
+    json: Json = None,
+    markdown: Markdown = None,
+    plots: Plots = RESULTS,
+    sessions: Annotated[int, typer.Option(help="sessions on each", min=1, max=64)] = 8,
+    block_ms: Annotated[
+        float, typer.Option(help="ms that the bot's loop stands still each second", min=1, max=900)
+    ] = 200,
+    seconds: Seconds = 10,
+) -> None:
+    """What is missing on the wire when the bot's loop stands still each second."""
+    _finish([stall.measure(sessions, block_ms, seconds, plots)], json, markdown)
+
+
+@cli.command("flush")
+def run_flush(
+    json: Json = None,
+    markdown: Markdown = None,
+    sessions: Annotated[int, typer.Option(help="sessions on each", min=1, max=64)] = 8,
+    flushes: Annotated[int, typer.Option(help="flushes at least", min=8, max=1000)] = 60,
+) -> None:
+    """From flush() to the last audible packet, and whether the speech after it is whole."""
+    _finish([flush.measure(sessions, flushes)], json, markdown)
+
+
+@cli.command("sessions")
+def run_sessions(
+    json: Json = None,
+    markdown: Markdown = None,
+    plots: Plots = RESULTS,
+    count: Annotated[list[int] | None, typer.Option(help="sessions, repeatable")] = None,
+    peer_count: Annotated[list[int] | None, typer.Option(help="the peers', repeatable")] = None,
+    seconds: Seconds = 8,
+) -> None:
+    """CPU per session and 20 ms frame: send, receive, both; beside stock aiortc."""
+    counts, peers = count or [8, 32, 64], peer_count or [8, 16]
+    _finish([sessions.measure(counts, peers, seconds, plots)], json, markdown)
+
+
+@cli.command("memory")
+def run_memory(
+    json: Json = None,
+    markdown: Markdown = None,
+    few: Annotated[int, typer.Option(help="sessions to begin with", min=1, max=50)] = 4,
+    many: Annotated[int, typer.Option(help="sessions at the end", min=2, max=200)] = 40,
+) -> None:
+    """Memory per session of worker, engine and segment, at 48 and 16 kHz."""
+    _finish([memory.measure(few, many)], json, markdown)
+
+
+@cli.command("all")
+def run_all(
+    json: Json = RESULTS / "bench.json",
+    markdown: Markdown = RESULTS / "bench.md",
+    plots: Plots = RESULTS,
+) -> None:
+    """Everything, in about seven minutes."""
+    subjects: dict[str, Callable[[], Report]] = {
+        "ring": lambda: ring.measure(20_000, 15),
+        "setup": lambda: setup.measure(30),
+        "pacing": lambda: pacing.measure(64, 8, 1.0, 8, _cores(), plots),
+        "stall": lambda: stall.measure(8, 200, 10, plots),
+        "flush": lambda: flush.measure(8, 60),
+        "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),
+        "memory": lambda: memory.measure(4, 40),
+    }
+    began = time.monotonic()
+    reports = []
+    for number, (name, run) in enumerate(subjects.items(), 1):
+        typer.echo(f"[{number}/{len(subjects)}] {name}, {time.monotonic() - began:.0f} s", err=True)
+        try:
+            reports.append(run())
+        except Exception as error:  # one subject that fails must not take the others along
+            typer.echo(f"{name} failed: {error}", err=True)
+            failed = report.Report(f"{name}: failed")
+            failed.notes.append(f"{type(error).__name__}: {error}")
+            reports.append(failed)
+    typer.echo(f"finished after {time.monotonic() - began:.0f} s", err=True)
+    _finish(reports, json, markdown)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finish(reports: list[Report], json: Path | None, markdown: Path | None) -> None:
+    for found in reports:
+        found.show()
     if json is not None:
-        report.save(json)
+        report.save_json(reports, json)
+    if markdown is not None:
+        report.save_markdown(reports, markdown)
 
 
 if __name__ == "__main__":

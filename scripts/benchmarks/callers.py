@@ -58,6 +58,7 @@ class Callers:
         self._probes: dict[int, list[tuple[bytes, bytes]]] = {}
         self._first: dict[int, int] = {}
         self._lateness = array.array("q")
+        self._due = array.array("q")
         self._speaking = True
         self._recording = False
         self._timer = AbsoluteTimer(SLOT_NS, self._tick)
@@ -72,6 +73,7 @@ class Callers:
             return
         if self._recording:
             self._lateness.append(time.monotonic_ns() - due_ns)
+            self._due.append(due_ns)
         if self._speaking:
             for peer in peers:
                 peer.send()
@@ -107,7 +109,7 @@ class Callers:
         probes: int = 0,
         request_data: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Place `count` calls, a few at once or one each `gap_ms`; the last ones that fail tell why."""
+        """Place `count` calls, a few at once or one each `gap_ms`; failures tell why."""
         began = time.monotonic()
         room = asyncio.Semaphore(count if gap_ms else AT_ONCE)
         errors: list[str] = []
@@ -163,6 +165,7 @@ class Callers:
             peer.drain()
         self._used = self._overflow = 0
         self._lateness = array.array("q")
+        self._due = array.array("q")
         for kept in self._probes.values():
             kept.clear()
         self._sent_before = sum(peer.sent for peer in self._peers)
@@ -179,6 +182,7 @@ class Callers:
         arrays: dict[str, Any] = {
             "notes": np.frombuffer(self._notes, wire.NOTE_DTYPE, self._used // wire.NOTE.size),
             "lateness_ns": np.array(self._lateness, np.int64),
+            "due_ns": np.array(self._due, np.int64),
             "offsets": np.array(
                 [
                     [self._begun.monotonic_ns, self._begun.offset_ns, self._begun.error_ns],

@@ -6,8 +6,10 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -57,9 +59,9 @@ class FlushLog:
 
 def read(directory: Path) -> list[Timings]:
     """Every flush that was written whole."""
-    found = []
-    for path in sorted(directory.glob("flush-*.jsonl")):
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                found.append(Timings(**json.loads(line)))
-    return found
+    return [
+        Timings(**json.loads(line))
+        for path in sorted(directory.glob("flush-*.jsonl"))
+        for line in path.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]

@@ -45,10 +45,11 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One window: streams, the callers' own lateness, and the clocks at its ends."""
+    """One window: streams, the callers' own lateness (at `due_ns`), the clocks at its ends."""
 
     streams: list[wire.Stream]
     lateness_ns: wire.Ints
+    due_ns: wire.Ints
     begin: wire.ClockOffset
     end: wire.ClockOffset
     probes: list[Heard]
@@ -58,17 +59,6 @@ class Recording:
     def seconds(self) -> float:
         """Length of the window."""
         return (self.end.monotonic_ns - self.begin.monotonic_ns) / 1e9
-
-    @property
-    def void(self) -> bool:
-        """Whether the callers were too late themselves for this window to count."""
-        return wire.is_void(self.lateness_ns)
-
-    @property
-    def own_lateness_ms(self) -> tuple[float, float, float]:
-        """p50, p99 and maximum of the callers' own lateness."""
-        p50, p99, worst = np.percentile(self.lateness_ns, (50, 99, 100)) / 1e6
-        return float(p50), float(p99), float(worst)
 
 
 class CallerProcess:
@@ -184,6 +174,7 @@ def read(file: Path, facts: dict[str, Any]) -> Recording:
         return Recording(
             streams=wire.streams(arrays["notes"]),
             lateness_ns=arrays["lateness_ns"],
+            due_ns=arrays["due_ns"],
             begin=begin,
             end=end,
             probes=[

@@ -23,6 +23,7 @@ if str(ROOT) not in sys.path:
 
 import aioice.ice  # noqa: E402
 import aiortc.codecs  # noqa: E402
+import numpy as np  # noqa: E402
 import uvicorn  # noqa: E402
 from aiortc import (  # noqa: E402
     MediaStreamTrack,
@@ -87,7 +88,7 @@ class SpeakerTrack(MediaStreamTrack):
     def _next(self) -> speech.Samples:
         if self.endless:
             self._at = (self._at + 1) % len(self._speech)
-            return self._speech[self._at]
+            return np.asarray(self._speech[self._at])
         return self.queue.popleft() if self.queue else self._silence
 
 
@@ -120,9 +121,7 @@ async def flush_at_random(track: SpeakerTrack, caller: int, log_directory: str) 
             timings.resumed()
             track.queue.extend(signal)
             log.write(timings)
-            while track.queue:
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.02 * len(signal) + 0.15)
 
 
 def use_codec(settings: dict[str, Any]) -> None:
@@ -145,7 +144,7 @@ def use_codec(settings: dict[str, Any]) -> None:
             self.codec = codec
             self.resampler = AudioResampler(format="s16", layout=layout, rate=HZ, frame_size=FRAME)
 
-    aiortc.codecs.OpusEncoder = Encoder  # type: ignore[misc]
+    aiortc.codecs.OpusEncoder = Encoder  # type: ignore[attr-defined]  # the hook
 
 
 def build(job: Job) -> FastAPI:

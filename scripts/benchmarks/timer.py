@@ -42,7 +42,7 @@ class AbsoluteTimer:
         self._loop = asyncio.get_running_loop()
         self._next_ns = time.monotonic_ns() + period_ns
         self._number = 0
-        self._fd = _timerfd(self._next_ns, period_ns)
+        self._fd = open_timerfd(self._next_ns, period_ns)
         self._handle: asyncio.TimerHandle | None = None
         if self._fd is not None:
             self._loop.add_reader(self._fd, self._expired)
@@ -85,7 +85,7 @@ class AbsoluteTimer:
             self._on_tick(number, due_ns)
 
 
-def _timerfd(first_ns: int, period_ns: int) -> int | None:
+def open_timerfd(first_ns: int, period_ns: int) -> int | None:
     """A timerfd that expires at `first_ns` (monotonic) and each period; None without one."""
     if not sys.platform.startswith("linux"):
         return None

@@ -47,7 +47,11 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How even streams were. Errors are |interval - 20 ms| of neighbours, in ms."""
+    """How even streams were. Errors are |interval - 20 ms| of neighbours, in ms.
+
+    `frozen` packets came while the machine itself stood still; they are in `packets`, `lost`
+    and `skipped_ms` only.
+    """
 
     packets: int
     p50_ms: float
@@ -57,11 +61,13 @@ class Pace:
     gaps: int
     lost: int
     skipped_ms: float
+    frozen: int
 
     @property
     def late_share(self) -> float:
-        """Share of packets more than 5 ms behind their schedule."""
-        return self.late / self.packets if self.packets else 0.0
+        """Share of the packets that count which were more than 5 ms behind their schedule."""
+        counted = self.packets - self.frozen
+        return self.late / counted if counted else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,44 @@ def clip(stream: Stream, from_ns: int, to_ns: int) -> Stream:
     )
 
 
-def interval_errors_ms(stream: Stream) -> Floats:
-    """|interval - 20 ms| of packets with neighbouring sequence numbers, in ms."""
-    neighbours = np.diff(stream.sequence) == 1
-    intervals = np.diff(stream.arrival_ns)[neighbours] / NS_PER_MS
-    return np.asarray(np.abs(intervals - FRAME_MS))
+def interval_errors_ms(stream: Stream, frozen: Ints | None = None) -> Floats:
+    """|interval - 20 ms| of packets with neighbouring sequence numbers, in ms.
+
+    Those that a freeze explains are left out.
+    """
+    intervals = np.diff(stream.arrival_ns) / NS_PER_MS
+    errors = np.abs(intervals - FRAME_MS)
+    counted = np.diff(stream.sequence) == 1
+    if frozen is not None:
+        counted &= ~explained(stream.arrival_ns[:-1], stream.arrival_ns[1:], errors, frozen)
+    return np.asarray(errors[counted])
+
+
+def explained(from_ns: Ints, to_ns: Ints, late_ms: Floats, spans: Ints) -> NDArray[np.bool_]:
+    """Which stretches [from, to] touch `spans` (n, 2) that together last as long as `late_ms`.
+
+    So a freeze of 5 ms leaves out what it may have held up, late or not, but never a hole of
+    200 ms that it happened in.
+    """
+    merged = merge(spans)
+    if not len(merged) or not len(from_ns):
+        return np.zeros(len(from_ns), np.bool_)
+    total = np.concatenate(([0], np.cumsum(merged[:, 1] - merged[:, 0])))
+    first = np.searchsorted(merged[:, 1], from_ns)
+    last = np.searchsorted(merged[:, 0], to_ns, side="right")
+    stood_ms = (total[np.maximum(first, last)] - total[first]) / NS_PER_MS
+    return np.asarray((stood_ms > 0) & (late_ms <= stood_ms))
+
+
+def merge(spans: Ints) -> Ints:
+    """The union of spans (n, 2), in order."""
+    merged: list[list[int]] = []
+    for begin, end in sorted(map(tuple, spans.tolist())):
+        if merged and begin <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([begin, end])
+    return np.array(merged, np.int64).reshape(-1, 2)
 
 
 def behind_ms(stream: Stream) -> Floats:
@@ -142,27 +181,41 @@ def behind_ms(stream: Stream) -> Floats:
     return np.asarray(transit - np.percentile(transit, 10))
 
 
-def pace(all_streams: list[Stream]) -> Pace:
-    """The evenness of many streams together."""
-    errors = [interval_errors_ms(stream) for stream in all_streams]
+def pace(all_streams: list[Stream], frozen: Ints | None = None) -> Pace:
+    """The evenness of many streams together; `frozen` are spans (n, 2) of CLOCK_REALTIME."""
+    spans = np.zeros((0, 2), np.int64) if frozen is None else frozen
+    errors = [interval_errors_ms(stream, spans) for stream in all_streams]
     joined = np.concatenate(errors) if errors else np.zeros(0)
     p50, p99, worst = (
         (float(np.percentile(joined, 50)), float(np.percentile(joined, 99)), float(joined.max()))
         if len(joined)
         else (0.0, 0.0, 0.0)
     )
-    late = gaps = lost = 0
+    late = gaps = lost = excused = 0
     skipped_ms = 0.0
     for stream in all_streams:
-        late += int(np.count_nonzero(behind_ms(stream) > LATE_MS))
+        if len(stream) < 2:
+            continue
+        before, after = stream.arrival_ns[:-1], stream.arrival_ns[1:]
+        behind = behind_ms(stream)[1:]
+        late += int(np.count_nonzero((behind > LATE_MS) & ~explained(before, after, behind, spans)))
+        off = np.abs(np.diff(stream.arrival_ns) / NS_PER_MS - FRAME_MS)
+        still = explained(before, after, off, spans)
+        excused += int(np.count_nonzero(still))
         steps = np.diff(stream.sequence)
         lost += int((steps - 1).sum())
         intervals = np.diff(stream.arrival_ns) / NS_PER_MS
-        gaps += int(np.count_nonzero(intervals > FRAME_MS + LATE_MS))
+        gaps += int(np.count_nonzero((intervals > FRAME_MS + LATE_MS) & ~still))
         jumps = np.diff(stream.timestamp) - steps * FRAME_TICKS
         skipped_ms += float(jumps[jumps > 0].sum()) / TICKS_PER_MS
     packets = sum(map(len, all_streams))
-    return Pace(packets, p50, p99, worst, late, gaps, lost, skipped_ms)
+    return Pace(packets, p50, p99, worst, late, gaps, lost, skipped_ms, excused)
+
+
+def own_lateness_ns(lateness_ns: Ints, due_ns: Ints, frozen: Ints) -> Ints:
+    """The callers' lateness outside freezes (spans of the same clock as `due_ns`)."""
+    late_ms = lateness_ns / NS_PER_MS
+    return np.asarray(lateness_ns[~explained(due_ns, due_ns + lateness_ns, late_ms, frozen)])
 
 
 def is_void(lateness_ns: Ints, threshold_ms: float = VOID_MS) -> bool:
