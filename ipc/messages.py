@@ -141,6 +141,9 @@ class WorkerSettings(Message):
     speaker_ms: int
     log_level: str = "info"
     priority: Literal["auto", "none"] = "auto"
+    # UDP ports to try, in this order; none means any. Local addresses to those callers see.
+    udp_ports: list[int] = msgspec.field(default_factory=list)
+    public_addresses: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class WorkerBeat(Message):

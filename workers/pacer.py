@@ -1,11 +1,11 @@
 """The beat: 20 ms cut into slots, every session in one of them, sends before anything else.
 
 A pure function of the sessions and `now`: the timer around it is the worker's. In a slot its
-own sessions send what they encoded one slot ago, then the next slot's sessions encode, then
-those that sent settle what follows from it (bells, messages). So a packet's time depends
-neither on how long encoding takes nor on the neighbours. When the worker was stopped for longer
-than a burst may be, the frames it missed are given up: their time passes on the RTP clock, no
-sequence number is skipped.
+own sessions send what they encoded one slot ago, then what has come is taken in, then the next
+slot's sessions encode, then those that sent settle what follows from it (bells, messages). So a
+packet's time depends neither on how long encoding takes nor on the neighbours. When the worker
+was stopped for longer than a burst may be, the frames it missed are given up: their time passes
+on the RTP clock, no sequence number is skipped.
 
 Few sessions share every second slot, which halves the wake-ups; a crowd spreads over all, and
 nobody who is there already ever changes place for it.
@@ -58,12 +58,15 @@ class Pacer:
         slots: int = SLOTS,
         stride: int = STRIDE,
         on_fault: Callable[[Paced], None],
+        drain: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_fault` hears, in the handler of the exception, of a session that failed.
 
+        `drain` is called in each slot when all have sent: what has come is taken in.
         Up to 40 sessions use every `stride`-th of the `slots`.
         """
         self._on_fault = on_fault
+        self._drain = drain
         self.slot_ns = FRAME_NS // slots
         self.due_ns = now_ns + self.slot_ns
         self.ticks = 0
@@ -131,6 +134,7 @@ class Pacer:
                 paced.send(now_ns)
             except Exception:
                 self._failed(paced)
+        self._drain()
         for paced in slots[self._next]:
             try:
                 paced.encode()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ipc.bell import BellRope
     from ipc.clock import Clock
+    from workers.udp_mux import UdpMux
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,9 @@ class Rings:
 class Session:
     """One conversation in this worker. `close` is idempotent."""
 
-    def __init__(self, session_id: str, clock: Clock, report: Report) -> None:
+    def __init__(self, session_id: str, clock: Clock, report: Report, mux: UdpMux) -> None:
         self.id = session_id
+        self._mux = mux
         self.rings: Rings | None = None
         self.offered: Rings | None = None
         self.peer: Peer | None = None
@@ -125,9 +127,11 @@ class Session:
         old = self.peer
         if old is not None and not restart and not old.broken:
             return await old.answer(sdp)
+        sender = Sender(self._clock)
         peer = Peer(
-            sender=Sender(self._clock),
-            receiver=Receiver(self._clock, self._mic_grew),
+            self._mux,
+            sender=sender,
+            receiver=Receiver(self._clock, self._mic_grew, sender.heard),
             on_state=self._leg_changed,
             on_message=self._caller_said,
             on_track_status=self._track_changed,
@@ -266,6 +270,13 @@ class Session:
         """A slot ahead: make the next packet ready."""
         if self.peer is not None:
             self.peer.sender.encode()
+
+    def hear(self, now_ns: int) -> None:
+        """In every slot: what should have come from the caller and has not."""
+        if self.peer is not None:
+            reorder = self.peer.receiver.reorder
+            if reorder is not None and now_ns >= reorder.due_ns:
+                self.peer.receiver.tick(now_ns)
 
     def miss(self, frames: int) -> None:
         """Frames were given up after a stall."""

@@ -48,6 +48,7 @@ from workers.pacer import Pacer
 from workers.priority import raise_priority
 from workers.session import Rings, Session
 from workers.timer import new_timer
+from workers.udp_mux import UdpMux
 from workers.webrtc import hooks, ice
 from workers.webrtc.certificate import share_certificate
 
@@ -68,6 +69,7 @@ class Worker:
         self._sessions: dict[str, Session] = {}
         self._stopping = asyncio.Event()
         self._failed: list[asyncio.Task[None]] = []
+        self._undo = contextlib.ExitStack()
 
     def stop(self) -> None:
         """Ask `run` to end."""
@@ -95,12 +97,11 @@ class Worker:
             self._settings = settings
             logging.getLogger().setLevel(settings.log_level.upper())
             share_certificate()
-            ice.offer_addresses(ice.local_addresses(settings.ice_addresses))
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(self._context, directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"
             self._streams = StreamHost(self._context, self._endpoint)
-            self._start_pacer()
+            self._start_media()
             await self._stopping.wait()
         finally:
             await self._shut_down()
@@ -114,23 +115,28 @@ class Worker:
         if self._streams is not None:
             self._streams.close()
         self._timer.close()
+        self._undo.close()
         await self._channel.close()
         self._context.destroy(0)
 
     # -- the beat -----------------------------------------------------------------------
 
-    def _start_pacer(self) -> None:
+    def _start_media(self) -> None:
         loop = asyncio.get_running_loop()
         self._garbage = Garbage()
         self._garbage.begin(self._clock.now_ns())
         now_ns = self._clock.now_ns()
-        self._pacer = Pacer(now_ns, on_fault=self._session_failed)
+        self._pacer = Pacer(now_ns, on_fault=self._session_failed, drain=self._take_in)
         self._gate = Gate(loop, self._clock, lambda: self._pacer.due_ns)
-        ice.let_in_through(self._gate)
+        settings = self._settings
+        self._mux = UdpMux(self._clock, self._gate, lambda: self._pacer.due_ns)
+        self._undo.callback(self._mux.close)
+        self._mux.open(ice.local_addresses(settings.ice_addresses), settings.udp_ports)
+        ice.live_on(self._mux, self._clock, settings.public_addresses)
         self._beats = 0
         self._beat_due_ns = now_ns
         self._last_cpu_ns, self._last_beat_ns = time.process_time_ns(), now_ns
-        self._priority = raise_priority(self._settings.priority)
+        self._priority = raise_priority(settings.priority)
         log.info("the pacer's priority: %s", self._priority)
         self._timer.arm(self._pacer.due_ns)
 
@@ -152,6 +158,17 @@ class Worker:
             self._gate.open()
         else:
             self._garbage.collect(now_ns, due_ns - now_ns)
+
+    def _take_in(self) -> None:
+        """In each slot, when all have sent: what has come, and what has not."""
+        self._mux.drain()
+        now_ns = self._clock.now_ns()
+        for session in [*self._sessions.values()]:
+            try:
+                session.hear(now_ns)
+            except Exception:
+                self._pacer.remove(session)
+                self._session_failed(session)
 
     def _beat(self, now_ns: int) -> None:
         pacer = self._pacer
@@ -227,7 +244,7 @@ class Worker:
         session = self._sessions.get(message.session)
         fresh = session is None
         if session is None:
-            session = Session(message.session, self._clock, self._channel.notify)
+            session = Session(message.session, self._clock, self._channel.notify, self._mux)
             self._sessions[message.session] = session
             self._pacer.add(session)
         try:

@@ -70,18 +70,18 @@ class Reorder:
     def __init__(self, sink: Sink, clock_hz: int, now_ns: int) -> None:
         self._sink = sink
         self._per_ms = clock_hz // 1000
-        self._frame = 20 * self._per_ms  # ticks of the packet seen last
+        self.frame = 20 * self._per_ms  # ticks of the packet seen last
         self._begun = False
         self._next = 0
         self._next_timestamp = 0
         self._kept: dict[int, tuple[int, int, bytes]] = {}
-        self._give_up_ns = 0
+        # When `tick` has something to do.
+        self.due_ns = now_ns + FILL_AFTER_NS
         self._given_up: dict[int, int] = {}
         self._suspect = -1
         self.wait_ns = WAIT_MIN_NS
         self._calm_since_ns = now_ns
         self._arrived_ns = now_ns
-        self._fill_due_ns = now_ns + FILL_AFTER_NS
         self._filled = 0
         self._surplus = 0
         self.received = self.duplicates = self.late = self.lost = 0
@@ -106,7 +106,7 @@ class Reorder:
             self._filled = 0
         self._play(timestamp, kind, data, length)
         self._next = (sequence + 1) & 0xFFFF
-        self._fill_due_ns = now_ns + FILL_AFTER_NS
+        self.due_ns = now_ns + FILL_AFTER_NS
         if self._kept:
             self._play_kept(now_ns)
 
@@ -123,6 +123,13 @@ class Reorder:
                 self._play_kept(now_ns)
         else:
             self._keep(sequence, timestamp, kind, data, now_ns)
+
+    def retune(self, clock_hz: int) -> None:
+        """The stream goes on in another codec, whose clock runs at another rate."""
+        self.restart()
+        self._per_ms = clock_hz // 1000
+        self.frame = 20 * self._per_ms
+        self._surplus = 0
 
     def restart(self) -> None:
         """What comes next belongs to another stream: play what is kept and begin anew."""
@@ -168,7 +175,7 @@ class Reorder:
 
     def _keep(self, sequence: int, timestamp: int, kind: int, data: bytes, now_ns: int) -> None:
         if not self._kept:
-            self._give_up_ns = now_ns + self.wait_ns
+            self.due_ns = now_ns + self.wait_ns
         self._kept[sequence] = timestamp, kind, data
         while len(self._kept) > MAX_KEPT:
             self._give_up(now_ns)
@@ -186,12 +193,12 @@ class Reorder:
             self._step(timestamp)
         ticks = self._sink.decode(kind, data, length)
         if ticks > 0:
-            self._frame = ticks
+            self.frame = ticks
         elif ticks == NO_SOUND:
             ticks = 0
         else:
             self.broken += 1
-            ticks = self._frame
+            ticks = self.frame
             self._conceal(ticks)
         self._next_timestamp = (timestamp + ticks) & 0xFFFFFFFF
 
@@ -214,24 +221,23 @@ class Reorder:
             timestamp, kind, data = packet
             self._play(timestamp, kind, data, len(data))
             self._next = (self._next + 1) & 0xFFFF
-        self._give_up_ns = now_ns + self.wait_ns  # of the next gap, if there is one
+        if kept:  # there is another gap
+            self.due_ns = now_ns + self.wait_ns
 
     # -- time -----------------------------------------------------------------------------
 
     def tick(self, now_ns: int) -> bool:
         """Do what is due by `now_ns`; whether something was written."""
+        if now_ns < self.due_ns:
+            return False
         if self._kept:
-            if now_ns < self._give_up_ns:
-                return False
             self._give_up(now_ns)
             return True
-        if now_ns < self._fill_due_ns:
-            return False
         if self.wait_ns > WAIT_MIN_NS:
             self._calm(now_ns)
-        surplus, self._fill_due_ns = self._surplus, self._fill_due_ns + FRAME_NS
+        self.due_ns += FRAME_NS
         frame = 20 * self._per_ms
-        if surplus >= frame:
+        if self._surplus >= frame:
             self._surplus -= frame
             self._filled += frame
             return False
@@ -262,12 +268,12 @@ class Reorder:
             self._bridge(step, missing, kind, data)
             self._next_timestamp = timestamp
         self._next = first
-        self._fill_due_ns = now_ns + FILL_AFTER_NS
+        self.due_ns = now_ns + FILL_AFTER_NS
         self._play_kept(now_ns)
 
     def _bridge(self, step: int, missing: int, kind: int, data: bytes) -> None:
         most = MAX_CONCEALED_MS * self._per_ms
-        frame = min(self._frame, step)
+        frame = min(self.frame, step)
         before = step - frame
         if missing == 1 and before > frame:
             # The sender paused, too: only one packet's worth was speech.

@@ -24,7 +24,7 @@ from ipc.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiortc import RTCRtpSender, RTCRtpTransceiver
+    from aiortc import RTCRtpReceiver, RTCRtpSender, RTCRtpTransceiver
     from aiortc.rtcdtlstransport import RTCDtlsTransport
 
 SRTP_OK = 0
@@ -35,8 +35,14 @@ REPLACED: list[tuple[Any, str]] = [
     (RTCCertificate, "_create_ssl_context"),
     (aioice.ice, "StunProtocol"),
     (aioice.ice.StunProtocol, "datagram_received"),
-    (aioice.ice.Connection, "data_received"),
+    (aioice.ice.StunProtocol, "send_stun"),
     (aioice.ice.Connection, "get_component_candidates"),
+    (aioice.ice.Connection, "_check_periodic"),
+    (aioice.ice.Connection, "_add_remote_candidate"),
+    (aioice.ice.Connection, "_end_remote_candidates"),
+    (aioice.ice.Connection, "request_received"),
+    (aioice.ice.Connection, "check_complete"),
+    (aioice.ice.Connection, "query_consent"),
 ]
 
 
@@ -49,18 +55,12 @@ class ParkedSender:
         *,
         on_start: Callable[[Any], None],
         on_stop: Callable[[], None],
-        on_rtcp: Callable[[Any], None],
     ) -> None:
         self._sender = sender
         self._on_start = on_start
         self._on_stop = on_stop
-
-        async def handle(packet: Any) -> None:
-            on_rtcp(packet)
-
         sender._run_rtp = self._run_rtp  # type: ignore[method-assign]
         sender._run_rtcp = self._run_rtcp  # type: ignore[method-assign]
-        sender._handle_rtcp_packet = handle  # type: ignore[method-assign]
 
     async def _run_rtp(self, codec: Any) -> None:
         state = vars(self._sender)
@@ -109,20 +109,84 @@ class Protector:
         return bytes(self._session.protect_rtcp(packet))
 
 
+class ParkedReceiver:
+    """An aiortc receiver that does no media work: it only tells what was negotiated."""
+
+    def __init__(self, receiver: RTCRtpReceiver, *, on_start: Callable[[Any], None]) -> None:
+        async def receive(parameters: Any) -> None:
+            on_start(parameters)
+
+        # Never started, it has no thread, no task and nothing to stop.
+        receiver.receive = receive  # type: ignore[method-assign]
+
+
+def connection_of(transport: RTCDtlsTransport) -> Any:
+    """The ICE connection below a DTLS transport (`ice.MuxedConnection`)."""
+    return transport.transport._connection
+
+
+class Unprotector:
+    """SRTP undone in place, in the buffer that datagrams are read into."""
+
+    def __init__(self, transport: RTCDtlsTransport, buffer: bytearray) -> None:
+        from pylibsrtp import _binding
+
+        self._session = transport._rx_srtp
+        self._handle = self._session._srtp[0]
+        self._buffer = _binding.ffi.from_buffer("unsigned char[]", buffer)
+        self._length = _binding.ffi.new("int *")
+        self._rtp = _binding.lib.srtp_unprotect
+        self._rtcp = _binding.lib.srtp_unprotect_rtcp
+
+    def unprotect(self, length: int) -> int:
+        """Decrypt the RTP packet of `length` bytes; its new length, 0 when it is not authentic."""
+        size = self._length
+        size[0] = length
+        return size[0] if self._rtp(self._handle, self._buffer, size) == SRTP_OK else 0
+
+    def unprotect_rtcp(self, length: int) -> int:
+        """The same for RTCP."""
+        size = self._length
+        size[0] = length
+        return size[0] if self._rtcp(self._handle, self._buffer, size) == SRTP_OK else 0
+
+
 class Path:
     """Datagrams on the pair that ICE has chosen, which may change during the call."""
 
     def __init__(self, transport: RTCDtlsTransport) -> None:
         self._pairs = transport.transport._connection._nominated
+        self._pair: Any = None
+        self._address: Any = None
+        self._send: Callable[[Any, Any], bool] = _nowhere
 
-    def send(self, data: bytes) -> bool:
+    def send(self, data: bytes | memoryview) -> bool:
         """Send without waiting; False when there is no pair or its socket is gone."""
         pair = self._pairs.get(1)
-        socket = pair.protocol.transport if pair is not None else None
-        if pair is None or socket is None or socket.is_closing():
+        if pair is not self._pair:
+            self._pair, self._address, self._send = pair, None, _nowhere
+            if pair is not None:
+                self._address, self._send = pair.remote_addr, _way_through(pair.protocol.transport)
+        return self._send(data, self._address)
+
+
+def _nowhere(_data: object, _address: object) -> bool:
+    return False
+
+
+def _way_through(transport: Any) -> Callable[[Any, Any], bool]:
+    """How to send on a pair: straight into the mux' socket, or through a relay's transport."""
+    direct: Callable[[Any, Any], bool] | None = getattr(transport, "send_media", None)
+    if direct is not None:
+        return direct
+
+    def relayed(data: bytes | memoryview, address: Any) -> bool:
+        if transport is None or transport.is_closing():
             return False
-        socket.sendto(data, pair.remote_addr)
+        transport.sendto(bytes(data), address)
         return True
+
+    return relayed
 
 
 def mid_extension_of(transceiver: RTCRtpTransceiver) -> int | None:
@@ -145,9 +209,11 @@ async def self_test() -> None:
         for name in ("__rtp_started", "__rtp_exited", "__rtcp_started", "__rtcp_exited", "__cname"):
             if f"_RTCRtpSender{name}" not in vars(sender):
                 raise AttributeError(f"RTCRtpSender{name}")
-        for name in ("_run_rtp", "_run_rtcp", "_handle_rtcp_packet", "_ssrc"):
+        for name in ("_run_rtp", "_run_rtcp", "_ssrc"):
             getattr(sender, name)
-        _ = sender.transport._tx_srtp
+        if not callable(transceiver.receiver.receive):
+            raise AttributeError("RTCRtpReceiver.receive")
+        _ = sender.transport._tx_srtp, sender.transport._rx_srtp
         _ = sender.transport.transport._connection._nominated
         _check_srtp(sender.transport)
     except (AttributeError, ImportError, KeyError, TypeError, SrtpError) as error:

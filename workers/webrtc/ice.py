@@ -1,27 +1,42 @@
-"""Where aioice meets the worker: which addresses are offered, and when datagrams are let in.
+"""Where aioice meets the worker: its connections live on the mux, and decide by events.
 
-aioice offers every address of the machine but leaves loopback out. Here the list comes from
-the settings, loopback included. Datagrams that are no media (ICE, DTLS) pass the worker's gate,
-so that handshakes do not disturb the beat. aiortc and aioice make connections and protocols by
-module-level names, which are replaced once per worker process.
+aioice binds a socket per call, offers every address but loopback, sleeps 20 ms between checks
+and misses a dead peer for half a minute. Here a call's sockets are ends of the worker's mux, the
+addresses come from the settings, ICE is over when a pair is nominated, and a peer of whom
+nothing authentic has come for 4 s is lost. STUN and TURN servers stay aioice's business.
+aiortc and aioice find both classes by module-level names, replaced once per worker process.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import random
+from typing import TYPE_CHECKING, Any, cast
 
 import aioice.ice
 import aiortc.rtcicetransport
-from aioice.ice import Connection, StunProtocol, get_host_addresses
+from aioice import Candidate, stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import Connection, StunProtocol, get_host_addresses, server_reflexive_candidate
 
+from ipc.clock import NS_PER_S
 from ipc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aioice import Candidate
+    from ipc.clock import Clock
+    from workers.udp_mux import Address, Leg, UdpMux
 
-    from workers.gate import Gate
+CHECK_INTERVAL_S = 0.02  # Ta of RFC 8445 section 14
+CANDIDATES_DEADLINE_S = 30.0
+SERVER_DEADLINE_S = 5.0
+# A peer is asked whether it is there when it has been silent for one second, and now and then in
+# any case (RFC 7675); it is lost after four. With the pace of the questions, that is within 5 s.
+SILENT_NS = 1 * NS_PER_S
+LOST_NS = 4 * NS_PER_S
+ASK_S = 0.5
+ASK_ANYWAY_NS = 5 * NS_PER_S
 
 
 def local_addresses(wanted: list[str]) -> list[str]:
@@ -47,49 +62,209 @@ def check_address(address: str) -> str:
         raise ConfigError(f"{address!r} is not an IP address", code="ice_address") from None
 
 
-def offer_addresses(addresses: list[str]) -> None:
-    """From now on, every peer of this process offers exactly these addresses."""
+class MuxedProtocol(StunProtocol):
+    """An aioice socket that is an end of the mux, or of a TURN relay."""
 
-    class LocalConnection(Connection):
-        """An aioice connection on the configured addresses."""
+    receiver: MuxedConnection
 
-        async def get_component_candidates(
-            self,
-            component: int,
-            addresses: list[str],
-            timeout: int = 5,
-        ) -> list[Candidate]:
-            return await super().get_component_candidates(component, list(chosen), timeout)
+    def __init__(self, receiver: Connection) -> None:
+        super().__init__(receiver)
+        self.waiting = 0
 
-        async def connect(self) -> None:
-            """Connect; when it was closed meanwhile, leave nothing running behind.
+    @property
+    def mux(self) -> UdpMux:
+        """Where it lives."""
+        return self.receiver.mux
 
-            aioice would start its consent checks after the close and never end them.
-            """
+    @property
+    def leg(self) -> Leg:
+        """Whom it belongs to."""
+        return self.receiver
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        """From a relay: the mux' own come by `let_in` and `media`."""
+        assert isinstance(data, bytes)  # noqa: S101 - what a relay gives
+        if data and 127 < data[0] < 192:
+            self.mux.inject(data, self.receiver)
+        else:
+            self.mux.wait(self, data, (addr[0], addr[1]))
+
+    def let_in(self, data: bytes, address: Address) -> None:
+        """STUN or DTLS, when there is time for it."""
+        self.waiting -= 1
+        if not self.transport.is_closing():
+            super().datagram_received(data, address)
+
+    def send_stun(self, message: stun.Message, addr: Address) -> None:
+        """Answering a check means that it was authentic: now we know who lives there."""
+        if message.message_class == stun.Class.RESPONSE:
+            if not self.mux.learn(addr, self):
+                return
+            self.receiver.heard()
+        super().send_stun(message, addr)
+
+
+class MuxedConnection(Connection):
+    """An aioice connection on the mux: ready by events, lost within 5 s."""
+
+    mux: UdpMux
+    clock: Clock
+    public_addresses: dict[str, str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heard_ns = self.clock.now_ns()
+        self.receiver: Leg | None = None  # who takes media, once it is negotiated
+        self._checking: asyncio.Task[None] | None = None
+        self._candidate_came = asyncio.Event()
+
+    def heard(self) -> None:
+        """Something authentic has come from the peer."""
+        self.heard_ns = self.clock.now_ns()
+
+    def media(self, length: int, now_ns: int) -> None:
+        """RTP or RTCP lies in the mux' buffer."""
+        if self.receiver is not None:
+            self.receiver.media(length, now_ns)
+
+    # -- candidates -------------------------------------------------------------------------
+
+    async def get_component_candidates(
+        self, component: int, addresses: list[str], timeout: int = 5
+    ) -> list[Candidate]:
+        """One host candidate per address of the mux, then what the servers know."""
+        found: list[Candidate] = []
+        for address in self.mux.addresses:
+            protocol = MuxedProtocol(self)
+            transport = self.mux.connect(address, self.local_username, protocol)
+            protocol.connection_made(cast("asyncio.BaseTransport", transport))
+            port = transport.get_extra_info("sockname")[1]
+            protocol.local_candidate = Candidate(
+                foundation=candidate_foundation("host", "udp", address),
+                component=component,
+                transport="udp",
+                priority=candidate_priority(component, "host"),
+                host=self.public_addresses.get(address, address),
+                port=port,
+                type="host",
+            )
+            self._protocols.append(protocol)
+            found.append(protocol.local_candidate)
+        if self.stun_server:
+            found += await self._reflexive()
+        if self.turn_server:
+            found += await super().get_component_candidates(component, [], timeout)
+        return found
+
+    async def _reflexive(self) -> list[Candidate]:
+        assert self.stun_server is not None  # noqa: S101 - the caller looked
+        queries = [
+            server_reflexive_candidate(protocol, self.stun_server)
+            for protocol in self._protocols
+            if ":" not in protocol.local_candidate.host
+        ]
+        found = []
+        for query in asyncio.as_completed(queries, timeout=SERVER_DEADLINE_S):
+            with contextlib.suppress(stun.TransactionError, OSError, TimeoutError):
+                found.append((await query)[0])
+        return found
+
+    # -- checks -------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Return when a pair is nominated. Raises ConnectionError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANDIDATES_DEADLINE_S):
+                while self._expects_candidates():
+                    self._candidate_came.clear()
+                    await self._candidate_came.wait()
+        try:
             await super().connect()
-            if self._closing and self._query_consent_task is not None:
-                self._query_consent_task.cancel()
-                raise ConnectionError("closed while it connected")
+        finally:
+            if self._checking is not None:
+                self._checking.cancel()
+        if self._closing and self._query_consent_task is not None:
+            # Closed meanwhile: aioice would ask on and never end.
+            self._query_consent_task.cancel()
+            raise ConnectionError("closed while it connected")
 
-    chosen = tuple(addresses)
-    aiortc.rtcicetransport.Connection = LocalConnection  # type: ignore[attr-defined]  # the hook
+    def _expects_candidates(self) -> bool:
+        waiting = not self._remote_candidates and not self._early_checks
+        return waiting and self._remote_candidates_expected() and not self._closing
+
+    def _check_periodic(self) -> bool:
+        # aioice would sleep after each check, also when the last one has settled everything.
+        # Told that there is nothing to do, it waits for the outcome; the checks go on here.
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check(), name="ice checks")
+        return False
+
+    async def _check(self) -> None:
+        while super()._check_periodic():  # noqa: ASYNC110 - the pace is the point
+            await asyncio.sleep(CHECK_INTERVAL_S)
+
+    def _add_remote_candidate(self, remote_candidate: Candidate, network_host: str) -> None:
+        super()._add_remote_candidate(remote_candidate, network_host)
+        self._candidate_came.set()
+
+    def _end_remote_candidates(self) -> None:
+        super()._end_remote_candidates()
+        self._candidate_came.set()
+
+    def request_received(
+        self, message: stun.Message, addr: Address, protocol: StunProtocol
+    ) -> None:
+        """A check of the peer's."""
+        super().request_received(message, addr, protocol)
+        self._candidate_came.set()
+
+    def check_complete(self, pair: Any) -> None:
+        """A check of ours; a pair that works is where the peer lives."""
+        if pair.state == pair.State.SUCCEEDED:
+            self.heard()
+            if isinstance(pair.protocol, MuxedProtocol):
+                self.mux.learn(pair.remote_addr, pair.protocol)
+        super().check_complete(pair)
+
+    # -- is the peer still there? ---------------------------------------------------------------
+
+    async def query_consent(self) -> None:
+        """Ask the peer when it is silent, and give it up when it stays so."""
+        assert self.remote_password is not None  # noqa: S101 - it is connected
+        key = self.remote_password.encode()
+        asked_ns = self.clock.now_ns()
+        while True:
+            await asyncio.sleep(ASK_S * random.uniform(0.8, 1.2))
+            now_ns = self.clock.now_ns()
+            silent_ns = now_ns - self.heard_ns
+            if silent_ns >= LOST_NS:
+                self._query_consent_task = None
+                await self.close()
+                return
+            if silent_ns < SILENT_NS and now_ns - asked_ns < ASK_ANYWAY_NS:
+                continue
+            asked_ns = now_ns
+            for pair in list(self._nominated.values()):
+                request = self.build_request(pair, nominate=False)
+                with contextlib.suppress(stun.TransactionError):
+                    await pair.protocol.request(
+                        request, pair.remote_addr, integrity_key=key, retransmissions=0
+                    )
+                    self.heard()
+
+    async def close(self) -> None:
+        """Close, also while it waits for candidates."""
+        self._closing = True
+        self._candidate_came.set()
+        await super().close()
 
 
-def let_in_through(gate: Gate) -> None:
-    """From now on, datagrams that are no media wait in `gate` until there is time for them."""
+def live_on(mux: UdpMux, clock: Clock, public_addresses: dict[str, str]) -> None:
+    """From now on, every peer of this process lives on this mux.
 
-    class GatedProtocol(StunProtocol):
-        """An aioice socket: media at once, everything else when the beat allows."""
-
-        def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-            assert isinstance(data, bytes)  # noqa: S101 - what a UDP socket gives
-            if data and 127 < data[0] < 192:  # RTP and RTCP (RFC 7983)
-                self.receiver.data_received(data, self.local_candidate.component)
-            else:
-                gate.push(partial(self._let_in, data, addr))
-
-        def _let_in(self, data: bytes, addr: tuple[Any, ...]) -> None:
-            if not self.transport.is_closing():
-                super().datagram_received(data, addr)
-
-    aioice.ice.StunProtocol = GatedProtocol  # type: ignore[misc]  # the hook
+    `public_addresses` maps local addresses to those that callers see (a NAT, one to one).
+    """
+    here = {"mux": mux, "clock": clock, "public_addresses": public_addresses}
+    connection = type("MuxedConnection", (MuxedConnection,), here)
+    aioice.ice.StunProtocol = MuxedProtocol  # type: ignore[misc]  # the hook
+    vars(aiortc.rtcicetransport)["Connection"] = connection  # the hook

@@ -26,9 +26,8 @@ from workers.webrtc.sdp import Offer, is_mdns_candidate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiortc.mediastreams import MediaStreamTrack
-
     from ipc.messages import Candidate
+    from workers.udp_mux import UdpMux
     from workers.webrtc.receiver import Receiver
     from workers.webrtc.sender import Sender
 
@@ -51,6 +50,7 @@ class Peer:
 
     def __init__(
         self,
+        mux: UdpMux,
         *,
         sender: Sender,
         receiver: Receiver,
@@ -69,16 +69,17 @@ class Peer:
         self._on_state = on_state
         self._offer: Offer | None = None
         self._candidates = 0
-        self._receiving: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = self._pc.addTransceiver("audio", "sendrecv")
         sender.bind(transceiver)
-        sender.on_fault = self._sender_failed
+        receiver.bind(transceiver, mux.buffer)
+        receiver.on_fault = self._media_failed
+        sender.report_block = receiver.report_block
+        sender.on_fault = self._media_failed
         capabilities = RTCRtpSender.getCapabilities("audio").codecs
         transceiver.setCodecPreferences([c for c in capabilities if c.mimeType in CODECS])
         self._pc.on("connectionstatechange", self._state_changed)
-        self._pc.on("track", self._track_added)
         self._pc.on("datachannel", self._channel_added)
 
     async def answer(self, sdp: str) -> str:
@@ -136,16 +137,14 @@ class Peer:
     async def _close(self) -> None:
         self._pc.remove_all_listeners()
         self.sender.stop()
+        self.receiver.stop()
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 await self._pc.close()
         except TimeoutError:
             log.warning("a peer connection did not close in time")
-        if self._receiving is not None:
-            self._receiving.cancel()
-            await asyncio.gather(self._receiving, return_exceptions=True)
 
-    def _sender_failed(self) -> None:
+    def _media_failed(self) -> None:
         """A call whose bot cannot be heard ends, rather than staying silent."""
         if self.state != "closed":
             self.fault = "codec"
@@ -157,10 +156,6 @@ class Peer:
         if state is not None and state != self.state:
             self.state = state
             self._on_state(self, state)
-
-    def _track_added(self, track: MediaStreamTrack) -> None:
-        if track.kind == "audio" and self._receiving is None:
-            self._receiving = asyncio.create_task(self.receiver.run(track), name="receiver")
 
     def _channel_added(self, channel: RTCDataChannel) -> None:
         self.data.adopt(channel)

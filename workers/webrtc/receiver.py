@@ -1,56 +1,319 @@
-"""From the caller into the mic ring.
+"""From the caller into the mic ring: undone, ordered, decoded and appended on arrival.
 
-The seam: decoded samples are appended to the ring of the moment, and `on_mic` says that it
-grew. Behind it, for now, aiortc's own jitter buffer and decoder.
+aiortc's receiver is parked (`hooks`). A datagram lies in the mux' buffer; SRTP is undone there,
+`reorder` says what is next, the decoder writes PCM at the bot's rate, and that is appended to
+the ring. No thread, no task, no frame object, no resampler.
 """
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
+import ctypes
+import logging
+import struct
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import AudioFrame, AudioResampler
+from ipc.clock import NS_PER_S
+from workers.audio import decoder as decoders
+from workers.audio import red
+from workers.audio.reorder import NO_SOUND, Reorder
+from workers.webrtc import hooks, rtcp
+from workers.webrtc.arrivals import Arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiortc import RTCRtpTransceiver
+
     from ipc.audio_ring import WorkerRing
     from ipc.clock import Clock
+
+log = logging.getLogger(__name__)
+
+HEADER = struct.Struct("!BBHII")
+EXTENDED, PADDED, SOURCES = 0x10, 0x20, 0x0F
+SOUND = ("opus", "pcmu", "pcma")
+# A packet of Opus this short has no sound: the sender pauses (DTX, RFC 7587 section 3.1.3).
+PAUSE_BYTES = 2
+# Another source must go on for so many packets, or the first be silent, before it takes over.
+TAKE_OVER_PACKETS = 3
+TAKE_OVER_NS = NS_PER_S // 5
+SILENCE = memoryview(bytes(4 * 48_000))  # a second, stereo: more is never filled at once
+
+
+class Unprotector(Protocol):
+    """Undoes SRTP in the mux' buffer."""
+
+    def unprotect(self, length: int) -> int:
+        """The length of the RTP packet; 0 when it is not authentic."""
+        ...
+
+    def unprotect_rtcp(self, length: int) -> int:
+        """The length of the RTCP packet; 0 when it is not authentic."""
+        ...
 
 
 class Receiver:
     """Writes what one peer says into the mic ring of one session."""
 
-    def __init__(self, clock: Clock, on_mic: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, on_mic: Callable[[], None], on_report: Callable[[Any], None]
+    ) -> None:
+        """`on_mic` hears that the ring grew, `on_report` of each RTCP report of the peer's."""
         self._clock = clock
         self._on_mic = on_mic
-        self.ring: WorkerRing | None = None
-        self.frames = 0
-        self._resampler: AudioResampler | None = None
-        self._resampled: tuple[object, ...] = ()
+        self._on_report = on_report
+        self._ring: WorkerRing | None = None
+        self._unprotector: Unprotector | None = None
+        self._buffer = memoryview(b"")
+        self._address = 0
+        self._kinds: dict[int, tuple[str, int]] = {}
+        self._clock_hz = 48_000
+        self._kind = -1
+        self._decoder: decoders.Decoder | None = None
+        self._pcm = memoryview(b"")
+        self._paused = False
+        self._wrote = False
+        self._timestamp = 0
+        self.reorder: Reorder | None = None
+        self._rival = (-1, 0)
+        self.heard: Callable[[], None] = lambda: None
+        # Called when receiving could not begin; the reason is in the log.
+        self.on_fault: Callable[[], None] = lambda: None
+        self.arrivals: Arrivals | None = None
+        self._sound_ns = 0
+        self.rejected = self.malformed = self.unknown = 0
 
-    async def run(self, track: MediaStreamTrack) -> None:
-        """Read the track until it ends."""
-        with contextlib.suppress(MediaStreamError):
-            while True:
-                frame = await track.recv()
-                if isinstance(frame, AudioFrame):
-                    self._write(frame)
+    # -- set-up -----------------------------------------------------------------------------
 
-    def _write(self, frame: AudioFrame) -> None:
-        self.frames += 1
-        ring = self.ring
-        if ring is None:  # no bot yet: what is said before it attaches is dropped
+    def bind(self, transceiver: RTCRtpTransceiver, buffer: bytearray) -> None:
+        """Take the place of aiortc's receiver; datagrams will lie in `buffer`."""
+
+        def begin(parameters: Any) -> None:
+            # aiortc runs this in a task that nobody looks at: what fails here is said here.
+            try:
+                # Only now: bundling may have moved the transceiver to another transport.
+                transport = transceiver.receiver.transport
+                kinds = {c.payloadType: (c.name.lower(), c.clockRate) for c in parameters.codecs}
+                self.start(hooks.Unprotector(transport, buffer), buffer, kinds)
+                connection = hooks.connection_of(transport)
+                self.heard = connection.heard
+                connection.receiver = self
+            except Exception:
+                log.exception("receiving cannot begin")
+                self.on_fault()
+
+        self._parked = hooks.ParkedReceiver(transceiver.receiver, on_start=begin)
+
+    def start(
+        self, unprotector: Unprotector, buffer: bytearray, kinds: dict[int, tuple[str, int]]
+    ) -> None:
+        """Take media from now on: `kinds` has the codec and clock rate of each payload type."""
+        self._buffer = memoryview(buffer)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        self._kinds = kinds
+        self._clock_hz = next((hz for name, hz in kinds.values() if name in SOUND), 48_000)
+        self.reorder = Reorder(self, self._clock_hz, self._clock.now_ns())
+        self._unprotector = unprotector
+
+    @property
+    def ring(self) -> WorkerRing | None:
+        """The ring of the moment; None while no bot is attached: what is said then is dropped."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: WorkerRing | None) -> None:
+        old, self._ring = self._ring, ring
+        if ring is None or old is None or not _same_shape(old, ring):
+            self._close_decoder()
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._unprotector = None
+        self._ring = None
+        self._close_decoder()
+
+    def _close_decoder(self) -> None:
+        decoder, self._decoder, self._kind = self._decoder, None, -1
+        if decoder is not None:
+            decoder.close()
+
+    # -- per packet ---------------------------------------------------------------------------
+
+    def media(self, length: int, now_ns: int) -> None:
+        """A datagram lies at the start of the buffer."""
+        unprotector, reorder = self._unprotector, self.reorder
+        if unprotector is None or reorder is None or length < HEADER.size:
+            self.malformed += 1
             return
-        # A caller may go over to another codec in the middle of the call.
-        kind = (ring, frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._resampler is None or self._resampled != kind:
-            layout = "mono" if ring.mic.channels == 1 else "stereo"
-            self._resampler = AudioResampler("s16", layout, ring.mic.hz)
-            self._resampled = kind
-        for piece in self._resampler.resample(frame):
-            pcm = memoryview(piece.planes[0]).cast("B")[: piece.samples * ring.mic.stride]
-            ring.write_mic(pcm)
-        ring.set_capture(self._clock.now_ns(), (frame.pts or 0) & 0xFFFFFFFF)
-        self._on_mic()
+        buffer = self._buffer
+        if 192 <= buffer[1] <= 223:  # RFC 5761
+            self._take_rtcp(unprotector.unprotect_rtcp(length), now_ns)
+            return
+        length = unprotector.unprotect(length)
+        if not length:
+            self.rejected += 1
+            return
+        self.heard()
+        first, second, sequence, timestamp, ssrc = HEADER.unpack_from(buffer)
+        start, end = HEADER.size + 4 * (first & SOURCES), length
+        if first & EXTENDED and start + 4 <= end:
+            start += 4 + 4 * (buffer[start + 2] << 8 | buffer[start + 3])
+        if first & PADDED:
+            end -= buffer[length - 1]
+        if start > end:
+            self.malformed += 1
+            return
+        kind = second & 0x7F
+        codec = self._kinds.get(kind)
+        if codec is None:
+            self.unknown += 1
+            return
+        arrivals = self.arrivals
+        if arrivals is None or arrivals.ssrc != ssrc:
+            arrivals = self._another_source(ssrc, now_ns)
+            if arrivals is None:
+                return
+        if codec[1] != self._clock_hz:
+            self._clock_hz = codec[1]
+            reorder.retune(codec[1])
+        self._sound_ns = now_ns
+        arrivals.add(sequence, timestamp, end - start, now_ns)
+        self._timestamp = timestamp
+        if codec[0] == "red":
+            self._take_red(reorder, sequence, timestamp, bytes(buffer[start:end]), now_ns)
+        else:
+            reorder.arrive(sequence, timestamp, kind, self._address + start, end - start, now_ns)
+        if self._wrote:
+            self._wrote = False
+            self._grew(now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Each slot: what does not come is concealed or silent."""
+        if self.reorder is not None and self._unprotector is not None:
+            self.reorder.tick(now_ns)
+            if self._wrote:
+                self._wrote = False
+                self._grew(now_ns)
+
+    def _grew(self, now_ns: int) -> None:
+        if self._ring is not None:
+            self._ring.set_capture(now_ns, self._timestamp)
+            self._on_mic()
+
+    def _take_red(
+        self, reorder: Reorder, sequence: int, timestamp: int, data: bytes, now_ns: int
+    ) -> None:
+        blocks = red.parse(data)
+        if not blocks:
+            self.malformed += 1
+            return
+        newest = blocks.pop()
+        for back, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
+            # A sender may leave blocks out: a copy is of the packet so many numbers back only
+            # if it lies just as far back in time.
+            if block.payload and block.back == back * reorder.frame:
+                reorder.spare(
+                    (sequence - back) & 0xFFFF,
+                    (timestamp - block.back) & 0xFFFFFFFF,
+                    block.payload_type,
+                    block.payload,
+                    now_ns,
+                )
+        kind, payload = newest.payload_type, newest.payload
+        reorder.arrive(sequence, timestamp, kind, payload, len(payload), now_ns)
+
+    def _another_source(self, ssrc: int, now_ns: int) -> Arrivals | None:
+        """Another SSRC: the peer began anew, or a stray packet, which changes nothing."""
+        known = self.arrivals
+        if known is not None:
+            rival, count = self._rival
+            count = count + 1 if rival == ssrc else 1
+            self._rival = ssrc, count
+            if count < TAKE_OVER_PACKETS and now_ns - self._sound_ns < TAKE_OVER_NS:
+                self.unknown += 1
+                return None
+            assert self.reorder is not None  # noqa: S101 - the caller has it
+            self.reorder.restart()
+        self._rival = (-1, 0)
+        self.arrivals = Arrivals(ssrc, self._clock_hz)
+        return self.arrivals
+
+    def _take_rtcp(self, length: int, now_ns: int) -> None:
+        if not length:
+            self.rejected += 1
+            return
+        self.heard()
+        for report in rtcp.parse(bytes(self._buffer[:length])):
+            arrivals = self.arrivals
+            if report.ntp and arrivals is not None and report.ssrc == arrivals.ssrc:
+                arrivals.sender_reported(report.ntp, now_ns)
+            self._on_report(report)
+
+    def report_block(self, now_ns: int) -> bytes:
+        """What RTCP says of the peer's stream; nothing before its first packet."""
+        return self.arrivals.report_block(now_ns) if self.arrivals is not None else b""
+
+    # -- what the reorder says (a Sink) ---------------------------------------------------------
+
+    def decode(self, kind: int, data: int | bytes, length: int) -> int:
+        """Append a packet's samples."""
+        codec = self._kinds.get(kind, ("", 0))[0]
+        if codec not in SOUND:
+            self._paused = codec == "cn"
+            return NO_SOUND
+        ring = self._ring
+        if ring is None:  # no bot yet
+            return self._clock_hz // 50
+        decoder = self._decoder
+        if decoder is None or kind != self._kind:
+            decoder = self._make_decoder(codec, ring)
+            self._kind = kind
+        count = decoder.decode(data, length)
+        if not count:
+            return 0
+        self._paused = length <= PAUSE_BYTES
+        self._append(ring, count)
+        return count * self._clock_hz // ring.mic.hz
+
+    def recover(self, kind: int, data: int | bytes, length: int, ticks: int) -> bool:
+        """Append what a packet repeats of the one before it."""
+        ring, decoder = self._ring, self._decoder
+        if ring is None or decoder is None or kind != self._kind:
+            return False
+        count = decoder.recover(data, length, ticks * ring.mic.hz // self._clock_hz)
+        if count:
+            self._append(ring, count)
+        return count > 0
+
+    def conceal(self, ticks: int) -> None:
+        """Append something plausible."""
+        ring, decoder = self._ring, self._decoder
+        if ring is not None and decoder is not None:
+            self._append(ring, decoder.conceal(ticks * ring.mic.hz // self._clock_hz))
+
+    def fill(self, ticks: int) -> None:
+        """Append silence, or the noise of a sender that paused."""
+        ring, decoder = self._ring, self._decoder
+        if ring is None:
+            return
+        count = ticks * ring.mic.hz // self._clock_hz
+        if self._paused and decoder is not None and (made := decoder.comfort(count)):
+            self._append(ring, made)
+        else:
+            self._wrote = True
+            ring.write_mic(SILENCE[: count * ring.mic.stride])
+
+    def _append(self, ring: WorkerRing, count: int) -> None:
+        self._wrote = True
+        ring.write_mic(self._pcm[: count * ring.mic.stride])
+
+    def _make_decoder(self, codec: str, ring: WorkerRing) -> decoders.Decoder:
+        self._close_decoder()
+        name = codec if codec == "opus" else codec.upper()
+        decoder = decoders.decoder(name, ring.mic.hz, ring.mic.channels)
+        self._decoder, self._pcm = decoder, decoder.pcm.data.cast("B")
+        return decoder
+
+
+def _same_shape(one: WorkerRing, other: WorkerRing) -> bool:
+    return (one.mic.hz, one.mic.channels) == (other.mic.hz, other.mic.channels)

@@ -1,4 +1,4 @@
-"""RTCP of an outgoing stream: sender reports, and what the receiver reports back.
+"""RTCP of both directions: our sender reports with their report blocks, and the peer's.
 
 RFC 3550 section 6. The NTP and RTP timestamps of a report name the same instant, which is
 what round-trip time and lip-sync are computed from. Takes `now`; no clock, no socket.
@@ -8,13 +8,40 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SENDER_REPORT = 200
+RECEIVER_REPORT = 201
 DESCRIPTION = 202
 BYE = 203
 CNAME = 1
 NTP_EPOCH_S = 2_208_988_800
 NS_PER_S = 1_000_000_000
+_BLOCK = struct.Struct("!IIIIII")
+BLOCK_BYTES = _BLOCK.size
+MAX_PACKETS = 16
+
+
+class Block(NamedTuple):
+    """How a stream arrives, by the other side's report; `fraction_lost` is of 256."""
+
+    ssrc: int
+    fraction_lost: int
+    packets_lost: int
+    highest: int
+    jitter: int
+    lsr: int
+    dlsr: int
+
+
+class Report(NamedTuple):
+    """One RTCP packet of the peer's; `ntp` is 0 unless it is a sender report."""
+
+    kind: int
+    ssrc: int
+    ntp: int
+    rtp_timestamp: int
+    reports: tuple[Block, ...]
 
 
 @dataclass(slots=True)
@@ -34,24 +61,38 @@ def ntp_time(unix_ns: int) -> int:
 
 
 def sender_report(
-    ssrc: int, cname: str, *, unix_ns: int, rtp_timestamp: int, packets: int, octets: int
+    ssrc: int,
+    cname: str,
+    *,
+    unix_ns: int,
+    rtp_timestamp: int,
+    packets: int,
+    octets: int,
+    blocks: bytes = b"",
 ) -> bytes:
-    """A compound SR and SDES; `rtp_timestamp` is the stream's at `unix_ns`."""
+    """A compound SR and SDES; `rtp_timestamp` is the stream's at `unix_ns`.
+
+    `blocks` are report blocks on what comes from the peer.
+    """
     report = struct.pack(
         "!BBHIQIII",
-        0x80,
+        0x80 | len(blocks) // BLOCK_BYTES,
         SENDER_REPORT,
-        6,
+        6 + len(blocks) // 4,
         ssrc,
         ntp_time(unix_ns),
         rtp_timestamp & 0xFFFFFFFF,
         packets & 0xFFFFFFFF,
         octets & 0xFFFFFFFF,
     )
+    return report + blocks + _description(ssrc, cname)
+
+
+def _description(ssrc: int, cname: str) -> bytes:
     name = cname.encode()[:255]
     chunk = struct.pack("!IBB", ssrc, CNAME, len(name)) + name + b"\0"
     chunk = chunk.ljust(-(-len(chunk) // 4) * 4, b"\0")
-    return report + struct.pack("!BBH", 0x81, DESCRIPTION, len(chunk) // 4) + chunk
+    return struct.pack("!BBH", 0x81, DESCRIPTION, len(chunk) // 4) + chunk
 
 
 def bye(ssrc: int) -> bytes:
@@ -67,3 +108,53 @@ def round_trip_us(now_unix_ns: int, last_report: int, delay: int) -> int | None:
     elapsed = (now - last_report - delay) & 0xFFFFFFFF
     # A receiver's clock may run a little fast: what comes out below zero wraps, and is none.
     return elapsed * 1_000_000 >> 16 if elapsed < 1 << 31 else 0
+
+
+def report_block(
+    ssrc: int, *, fraction: int, lost: int, highest: int, jitter: int, last: int, delay: int
+) -> bytes:
+    """How one incoming stream does (section 6.4.1); `fraction` is of 256."""
+    lost = max(-0x800000, min(0x7FFFFF, lost)) & 0xFFFFFF
+    return _BLOCK.pack(
+        ssrc,
+        (fraction & 0xFF) << 24 | lost,
+        highest & 0xFFFFFFFF,
+        jitter & 0xFFFFFFFF,
+        last,
+        delay & 0xFFFFFFFF,
+    )
+
+
+def parse(data: bytes) -> list[Report]:
+    """The sender and receiver reports and byes of a compound packet; what is malformed ends it."""
+    found: list[Report] = []
+    at = 0
+    for _ in range(MAX_PACKETS):
+        if at + 8 > len(data) or data[at] >> 6 != 2:
+            break
+        count, kind = data[at] & 0x1F, data[at + 1]
+        end = at + 4 + 4 * int.from_bytes(data[at + 2 : at + 4], "big")
+        if end > len(data):
+            break
+        ssrc = int.from_bytes(data[at + 4 : at + 8], "big")
+        ntp = rtp_timestamp = 0
+        first = at + 8
+        if kind == SENDER_REPORT and end >= at + 28:
+            ntp, rtp_timestamp = struct.unpack_from("!QI", data, first)
+            first = at + 28
+        if kind in (SENDER_REPORT, RECEIVER_REPORT):
+            fitting = min(count, (end - first) // BLOCK_BYTES)
+            blocks = tuple(_block(data, first + BLOCK_BYTES * n) for n in range(fitting))
+            found.append(Report(kind, ssrc, ntp, rtp_timestamp, blocks))
+        elif kind == BYE and count:
+            found.append(Report(kind, ssrc, 0, 0, ()))
+        at = end
+    return found
+
+
+def _block(data: bytes, at: int) -> Block:
+    ssrc, losses, highest, jitter, lsr, dlsr = _BLOCK.unpack_from(data, at)
+    lost = losses & 0xFFFFFF
+    return Block(
+        ssrc, losses >> 24, lost - (1 << 24) if lost >> 23 else lost, highest, jitter, lsr, dlsr
+    )

@@ -96,6 +96,8 @@ class Sender:
         self._stereo = False
         # Called when sending could not begin; the reason is in the log.
         self.on_fault: Callable[[], None] = lambda: None
+        # What our reports say of the stream that comes from the peer.
+        self.report_block: Callable[[int], bytes] = lambda _now_ns: b""
         self.reception = rtcp.Reception()
         self.packets = self.octets = self.underruns = self.failures = 0
 
@@ -105,7 +107,7 @@ class Sender:
         """Take the place of aiortc's sender."""
         self._transceiver = transceiver
         self._parked = hooks.ParkedSender(
-            transceiver.sender, on_start=self._start, on_stop=self._stop, on_rtcp=self._heard
+            transceiver.sender, on_start=self._start, on_stop=self._stop
         )
 
     @property
@@ -445,14 +447,16 @@ class Sender:
             rtp_timestamp=packet.timestamp,
             packets=self.packets,
             octets=self.octets,
+            blocks=self.report_block(now_ns),
         )
         assert self._protector is not None  # noqa: S101 - the caller looked
         assert self._path is not None  # noqa: S101 - the caller looked
         self._path.send(self._protector.protect_rtcp(report))
 
-    def _heard(self, rtcp_packet: Any) -> None:
+    def heard(self, incoming: rtcp.Report) -> None:
+        """The peer reports how our stream arrives."""
         packet = self._packet
-        for report in getattr(rtcp_packet, "reports", ()):
+        for report in incoming.reports:
             if packet is None or report.ssrc != packet.ssrc:
                 continue
             reception = self.reception

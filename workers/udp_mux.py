@@ -1,0 +1,300 @@
+"""All calls of a worker through one UDP port: who a datagram is for.
+
+One socket per offered address. Media and DTLS belong to the leg whose peer has shown by an
+authenticated check that it is at the sending address; checks to the leg whose name they carry;
+responses to whoever asked. Media is handled at once, in one buffer; everything else passes the
+worker's gate. What belongs to nobody is dropped and counted (RFC 7983, RFC 8445).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import socket
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ipc.clock import NS_PER_S
+from ipc.errors import ConfigError, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipc.clock import Clock
+    from workers.gate import Gate
+
+Address = tuple[str, int]
+
+BUFFER_BYTES = 2_048
+SOCKET_BYTES = 4 << 20
+# Datagrams read in one go: then the loop looks at its timers again.
+BATCH = 64
+DRAINED = 16
+NEVER_NS = 1 << 62
+# Reading ends this long before the next slot: whoever sends is not kept waiting.
+QUIET_NS = 100_000
+MAX_TRANSACTIONS = 4_096
+# How much of one leg's may wait at the gate.
+MAX_WAITING = 32
+# An address whose leg has heard nothing for so long may be taken by another one.
+TAKEN_NS = 2 * NS_PER_S
+USERNAME = 0x0006
+ANY_PORT_TRIES = 8
+_BUSY = {errno.EADDRINUSE}
+
+
+class Leg(Protocol):
+    """Whom a remote address belongs to."""
+
+    heard_ns: int
+
+    def media(self, length: int, now_ns: int) -> None:
+        """RTP or RTCP lies at the start of the mux' buffer."""
+        ...
+
+
+class Receiving(Protocol):
+    """An aioice socket: the one end of a leg on one local address."""
+
+    @property
+    def leg(self) -> Leg:
+        """Whom it belongs to."""
+        ...
+
+    def let_in(self, data: bytes, address: Address) -> None:
+        """STUN or DTLS."""
+        ...
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Closed."""
+        ...
+
+
+class MuxTransport:
+    """What an aioice socket takes for a datagram transport of its own."""
+
+    def __init__(self, mux: UdpMux, sock: socket.socket, protocol: Receiving) -> None:
+        self._mux = mux
+        self._socket = sock
+        self._protocol = protocol
+        self._closed = False
+        self.waiting = 0
+        self.send_media = self._send_now
+
+    def sendto(self, data: bytes, address: Address) -> None:
+        """Send STUN or DTLS."""
+        if data[0] == 0 and data[1] == 1:  # a request: its response finds the way back
+            self._mux.asked(data[8:20], self._protocol)
+        self._send_now(data, address)
+
+    def _send_now(self, data: bytes | memoryview, address: Address) -> bool:
+        try:
+            self._socket.sendto(data, address)
+        except OSError:  # a full socket, an unreachable peer, a closed port: the packet is lost
+            self._mux.dropped["send"] += 1
+            return False
+        return True
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What asyncio's transports tell of themselves."""
+        if name == "sockname":
+            return self._socket.getsockname()
+        return default
+
+    def close(self) -> None:
+        """Nothing more comes or goes."""
+        if not self._closed:
+            self._closed = True
+            self._mux.forget(self._protocol)
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+class UdpMux:
+    """The sockets of a worker and the way from each datagram to its leg."""
+
+    def __init__(self, clock: Clock, gate: Gate, due_ns: Callable[[], int]) -> None:
+        """`due_ns` tells when the next slot begins."""
+        self._clock = clock
+        self._gate = gate
+        self._due_ns = due_ns
+        self._sockets: dict[str, socket.socket] = {}
+        self._legs: dict[Address, Receiving] = {}
+        self._names: dict[tuple[str, str], Receiving] = {}
+        self._asked: dict[bytes, Receiving] = {}
+        self.buffer = bytearray(BUFFER_BYTES)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        self.dropped: Counter[str] = Counter()
+        self.received = 0
+
+    # -- sockets ----------------------------------------------------------------------------
+
+    def open(self, addresses: list[str], ports: list[int]) -> int:
+        """Bind all addresses to the first port that is free on each; the port.
+
+        Raises ConfigError for an address that is not ours, Overloaded when no port is free.
+        """
+        for port in ports or [0] * ANY_PORT_TRIES:
+            bound: dict[str, socket.socket] = {}
+            try:
+                for address in addresses:
+                    bound[address] = _bind(address, port)
+                    port = port or bound[address].getsockname()[1]
+            except OSError as error:
+                for sock in bound.values():
+                    sock.close()
+                if error.errno not in _BUSY:
+                    raise ConfigError(
+                        f"UDP cannot bind {address}: {error.strerror}", code="ice_address"
+                    ) from error
+            else:
+                self._sockets = bound
+                loop = asyncio.get_running_loop()
+                for address, sock in bound.items():
+                    loop.add_reader(sock.fileno(), self._readable, sock, address)
+                return port
+        raise Overloaded(f"no UDP port is free among {ports}", code="no_port")
+
+    def close(self) -> None:
+        """Give the ports back."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets.values():
+            loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets.clear()
+
+    @property
+    def addresses(self) -> list[str]:
+        """The local addresses."""
+        return list(self._sockets)
+
+    def connect(self, address: str, name: str, protocol: Receiving) -> MuxTransport:
+        """An end of the leg called `name` (its ICE user name) on a local address."""
+        self._names[address, name] = protocol
+        return MuxTransport(self, self._sockets[address], protocol)
+
+    # -- who is where -----------------------------------------------------------------------
+
+    def learn(self, address: Address, protocol: Receiving) -> bool:
+        """A check from there was authentic; False when another leg lives there."""
+        known = self._legs.get(address)
+        if (
+            known is not None
+            and known.leg is not protocol.leg
+            and self._clock.now_ns() - known.leg.heard_ns < TAKEN_NS
+        ):
+            self.dropped["address_taken"] += 1
+            return False
+        self._legs[address] = protocol
+        return True
+
+    def asked(self, transaction: bytes, protocol: Receiving) -> None:
+        """A request went out."""
+        self._asked[transaction] = protocol
+        if len(self._asked) > MAX_TRANSACTIONS:
+            del self._asked[next(iter(self._asked))]
+
+    def forget(self, protocol: Receiving) -> None:
+        """That end is gone."""
+        for table in (self._legs, self._names, self._asked):
+            for key in [key for key, value in table.items() if value is protocol]:
+                del table[key]  # type: ignore[arg-type]  # each key is of its own table
+
+    # -- what comes ---------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Handle what has come by now, but not so much that the next slot would wait for it."""
+        for address, sock in self._sockets.items():
+            self._read(sock, address, DRAINED, NEVER_NS)
+
+    def _readable(self, sock: socket.socket, local: str) -> None:
+        self._read(sock, local, BATCH, self._due_ns() - QUIET_NS)
+
+    def _read(self, sock: socket.socket, local: str, most: int, until_ns: int) -> None:
+        buffer, legs, clock = self.buffer, self._legs, self._clock
+        # The end of a batch is told by an exception: that is once, not per packet.
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            for _ in range(most):
+                now_ns = clock.now_ns()
+                if now_ns >= until_ns:
+                    return
+                length, address = sock.recvfrom_into(buffer)
+                self.received += 1
+                if length and 127 < buffer[0] < 192:
+                    protocol = legs.get(address[:2])
+                    if protocol is not None:
+                        protocol.leg.media(length, now_ns)
+                    else:
+                        self.dropped["media_of_nobody"] += 1
+                else:
+                    self._other(local, bytes(buffer[:length]), address[:2])
+
+    def inject(self, data: bytes, leg: Leg) -> None:
+        """Media that came another way (a relay)."""
+        length = len(data)
+        if length <= BUFFER_BYTES:
+            self.buffer[:length] = data
+            leg.media(length, self._clock.now_ns())
+
+    def _other(self, local: str, data: bytes, address: Address) -> None:
+        """STUN or DTLS."""
+        protocol: Receiving | None
+        if len(data) >= 20 and data[0] < 2:
+            if data[0] == 0 and data[1] == 1:
+                name = user_name(data)
+                protocol = self._names.get((local, name))
+                why = "check_for_nobody"
+            else:
+                protocol = self._asked.pop(data[8:20], None)
+                why = "response_for_nobody"
+        else:
+            protocol = self._legs.get(address)
+            why = "handshake_of_nobody"
+        if protocol is None:
+            self.dropped[why] += 1
+            return
+        self.wait(protocol, data, address)
+
+    def wait(self, protocol: Any, data: bytes, address: Address) -> None:
+        """Let a datagram in when there is time for it; a leg has only so many waiting."""
+        if protocol.waiting >= MAX_WAITING:
+            self.dropped["leg_too_busy"] += 1
+            return
+        protocol.waiting += 1
+        if not self._gate.push(partial(protocol.let_in, data, address)):
+            protocol.waiting -= 1
+            self.dropped["gate_full"] += 1
+
+
+def user_name(message: bytes) -> str:
+    """Whom a STUN request is for: the part before the colon of its USERNAME; "" when it is none."""
+    at, size = 20, len(message)
+    while at + 4 <= size:
+        length = message[at + 2] << 8 | message[at + 3]
+        if message[at] << 8 | message[at + 1] == USERNAME:
+            name = message[at + 4 : at + 4 + length].partition(b":")[0]
+            return name.decode("ascii", "replace")
+        at += 4 + (length + 3 & ~3)
+    return ""
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
