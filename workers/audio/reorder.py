@@ -9,7 +9,7 @@ next in order is decoded on arrival. The rules, one per case:
   at once: a backlog never becomes delay.
 - *Behind its turn*: a duplicate, or its gap was given up: dropped and counted.
 - *Far away*, forward by a second or back by two packets in a row: the stream began anew.
-- *Nothing for 60 ms* (mute, DTX, outage): silence at the pace of time, so that who listens for
+- *Nothing for 65 ms* (mute, DTX, outage): silence at the pace of time, so that who listens for
   the end of speech never starves. Speech that arrives late is appended all the same; the
   surplus is taken out of the next such silence.
 - *A step in time without a missing packet* (DTX): silence as long as the step, less what was
@@ -26,7 +26,8 @@ from typing import Protocol
 
 NS_PER_MS = 1_000_000
 FRAME_NS = 20 * NS_PER_MS
-FILL_AFTER_NS = 60 * NS_PER_MS
+# A little more than three packets: two that are lost in a row end in concealment, not here.
+FILL_AFTER_NS = 65 * NS_PER_MS
 WAIT_MIN_NS = 20 * NS_PER_MS
 WAIT_MAX_NS = 60 * NS_PER_MS
 # How much of the extra waiting is forgotten with every second in which nothing came late.

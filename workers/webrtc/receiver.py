@@ -156,7 +156,8 @@ class Receiver:
         self.heard()
         first, second, sequence, timestamp, ssrc = HEADER.unpack_from(buffer)
         start, end = HEADER.size + 4 * (first & SOURCES), length
-        if first & EXTENDED and start + 4 <= end:
+        if first & EXTENDED:
+            # Past the end, these two bytes are an earlier datagram's: that is refused below.
             start += 4 + 4 * (buffer[start + 2] << 8 | buffer[start + 3])
         if first & PADDED:
             end -= buffer[length - 1]
@@ -173,7 +174,7 @@ class Receiver:
             arrivals = self._another_source(ssrc, now_ns)
             if arrivals is None:
                 return
-        if codec[1] != self._clock_hz:
+        if codec[1] != self._clock_hz and codec[0] in SOUND:
             self._clock_hz = codec[1]
             reorder.retune(codec[1])
         self._sound_ns = now_ns

@@ -17,6 +17,7 @@ from workers.session import MAX_HELD, Rings, Session
 if TYPE_CHECKING:
     from ipc.bell import BellRope
     from ipc.clock import ManualClock
+    from workers.udp_mux import UdpMux
 
 
 class FakeData:
@@ -43,7 +44,7 @@ class FakePeer:
     made: list[FakePeer]
     gate: asyncio.Event
 
-    def __init__(self, **callbacks: Any) -> None:
+    def __init__(self, _mux: object, **callbacks: Any) -> None:
         self.callbacks = callbacks
         self.sender, self.receiver = callbacks["sender"], callbacks["receiver"]
         self.data = FakeData()
@@ -80,7 +81,7 @@ def told() -> list[Message]:
 
 @pytest.fixture
 def session(clock: ManualClock, told: list[Message]) -> Session:
-    return Session("s_1", clock, lambda message: told.append(message))
+    return Session("s_1", clock, lambda message: told.append(message), cast("UdpMux", None))
 
 
 def make_rings(epoch: int = 1) -> Rings:

@@ -276,18 +276,18 @@ def test_what_is_kept_is_bounded() -> None:
 # -- silence ------------------------------------------------------------------------------
 
 
-def test_silence_begins_after_60_ms_and_keeps_the_pace_of_time() -> None:
+def test_silence_begins_after_65_ms_and_keeps_the_pace_of_time() -> None:
     line = Line()
     line.arrive(0)
-    line.at(59)
+    line.at(64)
     assert line.heard == plays(0)
-    line.at(1_060)
+    line.at(1_066)
     assert line.heard == [("play", 0), *[("fill", 20)] * 51]
 
 
 def test_who_never_says_anything_is_silent_from_the_beginning() -> None:
     line = Line()
-    assert line.at(200).heard == [("fill", 20)] * 8
+    assert line.at(200).heard == [("fill", 20)] * 7
 
 
 def test_a_pause_of_the_sender_takes_as_long_in_the_ring_as_in_its_timestamps() -> None:
@@ -313,9 +313,9 @@ def test_speech_that_comes_late_is_appended_and_the_surplus_leaves_the_next_sile
     filled = sum(ms for what, ms in line.heard if what == "fill")
     assert [number for what, number in line.heard if what == "play"] == list(range(16))
     before = len(line.heard)
-    line.at(360 + filled - 20)
+    line.at(366 + filled - 20)
     assert len(line.heard) == before, "the next silence is as much shorter"
-    line.at(360 + filled + 20)
+    line.at(366 + filled + 20)
     assert line.heard[before:] == [("fill", 20)] * 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -81,7 +82,7 @@ async def assert_named(name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["_run_rtp", "_run_rtcp", "_handle_rtcp_packet"])
+@pytest.mark.parametrize("name", ["_run_rtp", "_run_rtcp"])
 async def test_a_renamed_method_of_the_sender_is_named(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +192,41 @@ def test_rtcp_is_protected_in_a_copy() -> None:
         inbound().unprotect_rtcp(hidden[:-1] + bytes([hidden[-1] ^ 1]))
 
 
+def receiving(session: Session, buffer: bytearray) -> hooks.Unprotector:
+    transport = cast("RTCDtlsTransport", SimpleNamespace(_rx_srtp=session))
+    return hooks.Unprotector(transport, buffer)
+
+
+def test_what_the_peer_protected_is_read_in_place() -> None:
+    buffer, peer = bytearray(2_048), outbound()
+    unprotector = receiving(inbound(), buffer)
+    for sequence in (0xFFFE, 0xFFFF, 0, 1):
+        packet = rtp(sequence, b"opus" * 40)
+        hidden = peer.protect(packet)
+        buffer[: len(hidden)] = hidden
+        assert unprotector.unprotect(len(hidden)) == len(packet)
+        assert bytes(buffer[: len(packet)]) == packet
+    report = bytes.fromhex("80c90001deadbeef")
+    hidden = peer.protect_rtcp(report)
+    buffer[: len(hidden)] = hidden
+    assert unprotector.unprotect_rtcp(len(hidden)) == len(report)
+    assert bytes(buffer[: len(report)]) == report
+
+
+def test_what_is_forged_or_comes_twice_is_a_length_of_zero() -> None:
+    buffer, peer = bytearray(2_048), outbound()
+    unprotector = receiving(inbound(), buffer)
+    hidden = peer.protect(rtp(1, b"opus"))
+    for forged in (hidden[:-1] + bytes([hidden[-1] ^ 1]), hidden[:12], hidden[:3], b"", bytes(60)):
+        buffer[: len(forged)] = forged
+        assert unprotector.unprotect(len(forged)) == 0
+        assert unprotector.unprotect_rtcp(len(forged)) == 0
+    buffer[: len(hidden)] = hidden
+    assert unprotector.unprotect(len(hidden)) == len(hidden) - 10
+    buffer[: len(hidden)] = hidden
+    assert unprotector.unprotect(len(hidden)) == 0
+
+
 # -- the pair that ICE chose --------------------------------------------------------------
 
 
@@ -229,6 +265,20 @@ def test_a_datagram_takes_the_pair_of_the_moment() -> None:
     assert new.sent == [(b"second", ("192.0.2.1", 5_000))]
 
 
+def test_on_the_mux_a_datagram_goes_straight_into_the_socket() -> None:
+    sent: list[tuple[bytes, tuple[str, int]]] = []
+
+    def send_media(data: memoryview, address: tuple[str, int]) -> bool:
+        sent.append((bytes(data), address))
+        return len(sent) < 2
+
+    transport = cast("Socket", SimpleNamespace(send_media=send_media))
+    path = path_over({1: pair(transport, 4_000)})
+    assert path.send(memoryview(b"first"))
+    assert not path.send(memoryview(b"refused"))
+    assert sent == [(b"first", ("192.0.2.1", 4_000)), (b"refused", ("192.0.2.1", 4_000))]
+
+
 def test_without_a_pair_or_a_socket_nothing_is_sent() -> None:
     closing = Socket()
     closing.closing = True
@@ -263,7 +313,6 @@ class Parked:
             sender,
             on_start=self._start,
             on_stop=lambda: self.told.append("stop"),
-            on_rtcp=lambda packet: self.told.append(packet),
         )
 
     def _start(self, codec: Any) -> None:
@@ -298,13 +347,6 @@ async def test_stopping_what_never_began_tells_nothing(transceiver: RTCRtpTransc
     assert hooks.cname_of(transceiver.sender) == ""
 
 
-async def test_rtcp_comes_to_us_and_not_to_aiortc(transceiver: RTCRtpTransceiver) -> None:
-    parked = Parked(transceiver.sender)
-    report = cast("Any", object())  # aiortc's own handler would ask for its type and drop it
-    await transceiver.sender._handle_rtcp_packet(report)
-    assert parked.told == [report]
-
-
 async def test_a_parked_sender_sends_nothing(
     transceiver: RTCRtpTransceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,3 +373,18 @@ async def test_a_start_that_fails_does_not_hold_up_the_stop(
     task = vars(sender)["_RTCRtpSender__rtp_task"]
     await until(task.done)
     assert str(task.exception()) == "no codec"
+
+
+# -- the parked receiver ------------------------------------------------------------------
+
+
+async def test_a_parked_receiver_tells_what_was_negotiated_and_starts_nothing(
+    transceiver: RTCRtpTransceiver,
+) -> None:
+    threads = threading.active_count()
+    told: list[Any] = []
+    hooks.ParkedReceiver(transceiver.receiver, on_start=told.append)
+    await transceiver.receiver.receive(cast("Any", PARAMETERS))
+    assert told == [PARAMETERS]
+    assert threading.active_count() == threads
+    await transceiver.receiver.stop()

@@ -1,104 +1,267 @@
-"""Datagrams at a worker's socket: media goes straight on, all else passes the gate."""
+"""Two aioice connections, one of them on the mux: ready by events, lost when silent."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
 
-import aioice.ice
+import aioice
 import pytest
-from aioice import stun
 
+from ipc.clock import NS_PER_S, MonotonicClock
+from ipc.errors import ConfigError
+from tests.support import until
+from workers.gate import Gate
+from workers.udp_mux import UdpMux
 from workers.webrtc import ice
+from workers.webrtc.ice import MuxedConnection, MuxedProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator
 
-    from workers.gate import Gate
-
-ADDRESS = ("127.0.0.1", 4000)
-
-
-class HeldGate:
-    """A gate that stays closed until the test opens it."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def push(self, work: Callable[[], None]) -> bool:
-        self.waiting.append(work)
-        return True
+HERE = "127.0.0.1"
+DEADLINE_S = 10
 
 
-class Receiver:
-    """Where aioice's socket passes things on to."""
+class Clock(MonotonicClock):
+    """The machine's clock, which a test may put forward."""
 
-    def __init__(self) -> None:
-        self.data: list[bytes] = []
-        self.requests = 0
+    ahead_ns = 0
 
-    def data_received(self, data: bytes, _component: int) -> None:
-        self.data.append(data)
-
-    def request_received(self, *_: Any) -> None:
-        self.requests += 1
+    def now_ns(self) -> int:
+        return super().now_ns() + self.ahead_ns
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> HeldGate:
-    monkeypatch.setattr(aioice.ice, "StunProtocol", aioice.ice.StunProtocol)
-    gate = HeldGate()
-    ice.let_in_through(cast("Gate", gate))
-    return gate
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-async def receiver() -> Receiver:
-    return Receiver()
+async def mux(clock: Clock) -> AsyncIterator[UdpMux]:
+    gate = Gate(asyncio.get_running_loop(), clock, lambda: 1 << 62)
+    mux = UdpMux(clock, gate, lambda: 1 << 62)
+    mux.open([HERE], [])
+    yield mux
+    mux.close()
+
+
+@pytest.fixture(autouse=True)
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: [HERE])
+
+
+def muxed(mux: UdpMux, clock: Clock, public: dict[str, str] | None = None) -> MuxedConnection:
+    here: dict[str, Any] = {"mux": mux, "clock": clock, "public_addresses": public or {}}
+    made: MuxedConnection = type("Here", (MuxedConnection,), here)(ice_controlling=False)
+    return made
+
+
+async def introduce(one: aioice.Connection, other: aioice.Connection) -> None:
+    for a, b in ((one, other), (other, one)):
+        await a.gather_candidates()
+        for candidate in a.local_candidates:
+            await b.add_remote_candidate(candidate)
+        await b.add_remote_candidate(None)
+        b.remote_username, b.remote_password = a.local_username, a.local_password
 
 
 @pytest.fixture
-async def protocol(gate: HeldGate, receiver: Receiver) -> aioice.ice.StunProtocol:
-    protocol = aioice.ice.StunProtocol(cast("Any", receiver))
-    protocol.local_candidate = cast("Any", SimpleNamespace(component=1))
-    protocol.transport = cast("Any", SimpleNamespace(is_closing=lambda: False))
-    return protocol
+async def pair(mux: UdpMux, clock: Clock) -> AsyncIterator[tuple[MuxedConnection, Any]]:
+    ours, theirs = muxed(mux, clock), aioice.Connection(ice_controlling=True)
+    await introduce(ours, theirs)
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(ours.connect(), theirs.connect())
+    yield ours, theirs
+    await ours.close()
+    await theirs.close()
 
 
-@pytest.mark.parametrize("first", [0x80, 0x90, 0xBF])
-def test_media_goes_straight_on(
-    protocol: aioice.ice.StunProtocol, gate: HeldGate, receiver: Receiver, first: int
+class Media:
+    """Takes what is media."""
+
+    heard_ns = 0
+
+    def __init__(self, mux: UdpMux) -> None:
+        self.mux = mux
+        self.got: list[bytes] = []
+
+    def media(self, length: int, _now_ns: int) -> None:
+        self.got.append(bytes(self.mux.buffer[:length]))
+
+
+async def test_data_goes_both_ways_and_media_takes_the_short_one(
+    pair: tuple[MuxedConnection, Any], mux: UdpMux
 ) -> None:
-    data = bytes([first]) + bytes(20)
-    protocol.datagram_received(data, ADDRESS)
-    assert receiver.data == [data]
-    assert gate.waiting == []
+    ours, theirs = pair
+    ours.receiver = media = Media(mux)
+    async with asyncio.timeout(DEADLINE_S):
+        await ours.send(b"\x16ours")
+        assert await theirs.recv() == b"\x16ours"
+        await theirs.send(b"\x80media")
+        await theirs.send(b"\x16theirs")
+        assert await ours.recv() == b"\x16theirs"
+    assert media.got == [b"\x80media"]
+    assert mux.dropped == {}
 
 
-@pytest.mark.parametrize("data", [b"", b"\x14rest", b"\x7f", b"\xc0", b"\x00" * 3])
-def test_all_else_waits_and_then_arrives(
-    protocol: aioice.ice.StunProtocol, gate: HeldGate, receiver: Receiver, data: bytes
+async def test_many_share_one_port(mux: UdpMux, clock: Clock) -> None:
+    pairs = [(muxed(mux, clock), aioice.Connection(ice_controlling=True)) for _ in range(5)]
+    for ours, theirs in pairs:
+        await introduce(ours, theirs)
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(*(side.connect() for both in pairs for side in both))
+        for number, (ours, theirs) in enumerate(pairs):
+            await theirs.send(b"\x16%d" % number)
+            assert await ours.recv() == b"\x16%d" % number
+    ports = {candidate.port for ours, _ in pairs for candidate in ours.local_candidates}
+    assert len(ports) == 1
+    for both in pairs:
+        for side in both:
+            await side.close()
+    assert not mux._legs
+    assert not mux._names
+
+
+async def test_candidates_may_come_while_it_connects(mux: UdpMux, clock: Clock) -> None:
+    ours, theirs = muxed(mux, clock), aioice.Connection(ice_controlling=True)
+    for side in (ours, theirs):
+        await side.gather_candidates()
+    ours.remote_username, ours.remote_password = theirs.local_username, theirs.local_password
+    theirs.remote_username, theirs.remote_password = ours.local_username, ours.local_password
+    connecting = asyncio.create_task(ours.connect())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not connecting.done()
+    for candidate in theirs.local_candidates:
+        await ours.add_remote_candidate(candidate)
+    for candidate in ours.local_candidates:
+        await theirs.add_remote_candidate(candidate)
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(connecting, theirs.connect())
+    await ours.close()
+    await theirs.close()
+
+
+async def test_without_any_candidate_it_fails_when_they_have_ended(
+    mux: UdpMux, clock: Clock
 ) -> None:
-    protocol.datagram_received(data, ADDRESS)
-    assert receiver.data == []
-    gate.waiting.pop()()
-    assert receiver.data == [data]
+    ours = muxed(mux, clock)
+    await ours.gather_candidates()
+    ours.remote_username, ours.remote_password = "them", "a password of theirs, 22+"
+    connecting = asyncio.create_task(ours.connect())
+    await asyncio.sleep(0)
+    await ours.add_remote_candidate(None)
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(DEADLINE_S):
+            await connecting
+    await ours.close()
 
 
-def test_a_connectivity_check_waits_and_then_arrives(
-    protocol: aioice.ice.StunProtocol, gate: HeldGate, receiver: Receiver
+async def test_closing_ends_what_is_still_connecting(mux: UdpMux, clock: Clock) -> None:
+    ours = muxed(mux, clock)
+    await ours.gather_candidates()
+    ours.remote_username, ours.remote_password = "them", "a password of theirs, 22+"
+    connecting = asyncio.create_task(ours.connect())
+    await asyncio.sleep(0)
+    await ours.close()
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(DEADLINE_S):
+            await connecting
+
+
+async def test_a_peer_that_answers_stays_and_one_that_is_silent_is_lost(
+    pair: tuple[MuxedConnection, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    protocol.datagram_received(bytes(request), ADDRESS)
-    assert receiver.requests == 0
-    gate.waiting.pop()()
-    assert receiver.requests == 1
+    ours, theirs = pair
+    monkeypatch.setattr(ice, "ASK_S", 0.01)
+    event = asyncio.create_task(ours.get_event())
+    clock.ahead_ns += 3 * NS_PER_S
+    await until(lambda: clock.now_ns() - ours.heard_ns < NS_PER_S, what="an answer")
+    assert not event.done()
+    await theirs.close()
+    clock.ahead_ns += 5 * NS_PER_S
+    async with asyncio.timeout(DEADLINE_S):
+        assert isinstance(await event, aioice.ConnectionClosed)
 
 
-def test_what_waited_for_a_socket_that_was_closed_is_dropped(
-    protocol: aioice.ice.StunProtocol, gate: HeldGate, receiver: Receiver
+async def test_the_address_that_callers_see_is_the_one_that_is_offered(
+    mux: UdpMux, clock: Clock
 ) -> None:
-    protocol.datagram_received(b"\x14handshake", ADDRESS)
-    protocol.transport = cast("Any", SimpleNamespace(is_closing=lambda: True))
-    gate.waiting.pop()()
-    assert receiver.data == []
+    ours = muxed(mux, clock, {HERE: "203.0.113.7"})
+    await ours.gather_candidates()
+    assert [candidate.host for candidate in ours.local_candidates] == ["203.0.113.7"]
+    await ours.close()
+
+
+async def test_a_stun_server_tells_our_address_through_the_same_socket(
+    mux: UdpMux, clock: Clock
+) -> None:
+    class Server(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            question = aioice.stun.parse_message(data)
+            answer = aioice.stun.Message(
+                question.message_method,
+                aioice.stun.Class.RESPONSE,
+                transaction_id=question.transaction_id,
+            )
+            answer.attributes["XOR-MAPPED-ADDRESS"] = ("198.51.100.9", addr[1])
+            self.transport.sendto(bytes(answer), addr)
+
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(Server, local_addr=(HERE, 0))
+    ours = muxed(mux, clock)
+    ours.stun_server = server.get_extra_info("sockname")
+    async with asyncio.timeout(DEADLINE_S):
+        await ours.gather_candidates()
+    host, reflexive = ours.local_candidates
+    assert (reflexive.type, reflexive.host, reflexive.port) == ("srflx", "198.51.100.9", host.port)
+    await ours.close()
+    server.close()
+
+
+async def test_nonsense_from_anywhere_leaves_a_call_alone(
+    pair: tuple[MuxedConnection, Any], mux: UdpMux, clock: Clock
+) -> None:
+    ours, theirs = pair
+    rng = random.Random(3)
+    protocol = ours._protocols[0]
+    assert isinstance(protocol, MuxedProtocol)
+    for _ in range(3_000):
+        size = rng.choice([0, 1, 4, 19, 20, 24, 100])
+        data = bytearray(rng.randbytes(size))
+        if size and rng.random() < 0.5:
+            data[0] &= 1
+        if size >= 20 and rng.random() < 0.5:  # as if it were STUN, for us
+            data[:2] = b"\0\x01"
+            data[2:4] = (size - 20).to_bytes(2, "big")
+            data[4:8] = b"\x21\x12\xa4\x42"
+        protocol.waiting += 1
+        protocol.let_in(bytes(data), (HERE, 9))
+        mux._other(HERE, bytes(data), (HERE, 9))
+    async with asyncio.timeout(DEADLINE_S):
+        await theirs.send(b"\x16still here")
+        while await ours.recv() != b"\x16still here":
+            pass
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "::g"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        ice.check_address(text)
+    assert raised.value.code == "ice_address"
+
+
+def test_the_addresses_are_those_wanted_or_all_but_loopback_or_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = ["127.0.0.1", "192.0.2.4", "fe80::1%eth0"]
+    monkeypatch.setattr(ice, "get_host_addresses", lambda use_ipv4, use_ipv6: found)
+    assert ice.local_addresses(["::1", "127.0.0.9"]) == ["::1", "127.0.0.9"]
+    assert ice.local_addresses([]) == found[1:]
+    found[1:] = []
+    assert ice.local_addresses([]) == ["127.0.0.1"]

@@ -1,64 +1,369 @@
-"""The receiver between frames and the mic ring, without a network."""
+"""From datagrams to the mic ring: order, codecs, sources, and packets that are none."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import TYPE_CHECKING
+import ctypes
+import random
+import struct
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from av import AudioFrame
 
-from tests.fakes.audio import Samples, level_db, pitch_hz, tone
+from ipc.clock import NS_PER_MS
+from ipc.codec import Codec
+from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.fakes.rings import rings
+from workers.audio import g711, opus, red
+from workers.webrtc import rtcp
 from workers.webrtc.receiver import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipc.audio_ring import BotRing
     from ipc.clock import ManualClock
+    from tests.fakes.audio import Samples
+
+OPUS, RED, CN, DTMF, PCMU = 111, 63, 13, 126, 0
+KINDS = {
+    OPUS: ("opus", 48_000),
+    RED: ("red", 48_000),
+    CN: ("cn", 8_000),
+    DTMF: ("telephone-event", 48_000),
+    PCMU: ("pcmu", 8_000),
+}
+SSRC = 0xDEADBEEF
 
 
-def frames_of(hz: int, channels: int, samples: Samples) -> list[AudioFrame]:
+class Plain:
+    """SRTP that changes nothing; what ends with FORGED is not authentic."""
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+
+    def unprotect(self, length: int) -> int:
+        return 0 if self._buffer[:length].endswith(b"FORGED") else length
+
+    unprotect_rtcp = unprotect
+
+
+def packets(samples: Samples) -> list[bytes]:
+    """Opus, 20 ms each."""
+    encoder = opus.encoder(48_000, 1, Codec())
+    out = (ctypes.c_char * 1_275)()
     made = []
-    count = hz // 50
-    for at in range(0, len(samples) - count + 1, count):
-        frame = AudioFrame("s16", "mono" if channels == 1 else "stereo", count)
-        frame.planes[0].update(np.repeat(samples[at : at + count], channels).tobytes())
-        frame.sample_rate = hz
-        frame.pts = at
-        frame.time_base = Fraction(1, hz)
-        made.append(frame)
+    for frame in samples.reshape(-1, 960):
+        frame = np.ascontiguousarray(frame)
+        count = encoder.encode(frame.ctypes.data, 960, out)
+        made.append(out.raw[:count])
+    encoder.close()
     return made
+
+
+TONE = packets(tone(440, 48_000))
+
+
+class Call:
+    """A receiver, its ring, and the caller's side of the wire."""
+
+    def __init__(self, clock: ManualClock, hz: int = 48_000, channels: int = 1) -> None:
+        self.clock = clock
+        self.buffer = bytearray(2_048)
+        self.bells = 0
+        self.reports: list[Any] = []
+        self.receiver = Receiver(clock, self._grew, self.reports.append)
+        self.receiver.ring, self.bot = rings(hz, channels)
+        self.receiver.start(Plain(self.buffer), self.buffer, KINDS)
+
+    def _grew(self) -> None:
+        self.bells += 1
+
+    def give(self, data: bytes) -> None:
+        """A datagram."""
+        self.buffer[: len(data)] = data
+        self.receiver.media(len(data), self.clock.now_ns())
+
+    def rtp(
+        self,
+        number: int,
+        payload: bytes,
+        *,
+        kind: int = OPUS,
+        ssrc: int = SSRC,
+        first: int = 0x80,
+        head: bytes = b"",
+        step: int = 960,
+    ) -> None:
+        """Packet `number` of the stream."""
+        self.give(
+            struct.pack("!BBHII", first, kind, number & 0xFFFF, number * step & 0xFFFFFFFF, ssrc)
+            + head
+            + payload
+        )
+
+    def wait(self, ms: int) -> None:
+        """Time passes, with a tick each 2 ms."""
+        for _ in range(ms // 2):
+            self.clock.advance_ms(2)
+            self.receiver.tick(self.clock.now_ns())
+
+    def stream(self, payloads: list[bytes], **more: Any) -> None:
+        """So many packets, one each 20 ms."""
+        for number, payload in enumerate(payloads):
+            self.rtp(number, payload, **more)
+            self.wait(20)
+
+    def heard(self) -> Samples:
+        """All that the bot can read now."""
+        return read(self.bot)
+
+
+def read(bot: BotRing) -> Samples:
+    count = bot.mic.hz // 50
+    pieces = []
+    while (frame := bot.read_mic(min(count, bot.mic_waiting()))) is not None and frame.pcm:
+        pieces.append(np.frombuffer(frame.pcm, np.int16))
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+
+
+@pytest.fixture
+def call(clock: ManualClock) -> Iterator[Call]:
+    call = Call(clock)
+    yield call
+    call.receiver.stop()
+
+
+# -- sound --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hz", [8_000, 12_000, 16_000, 24_000, 48_000])
 def test_what_the_caller_says_reaches_the_ring_at_its_rate(clock: ManualClock, hz: int) -> None:
-    grown: list[int] = []
-    receiver = Receiver(clock, lambda: grown.append(1))
-    receiver.ring, bot = rings(hz)
-    for frame in frames_of(48_000, 2, tone(440, 24_000)):
-        receiver._write(frame)
-    heard = []
-    while (read := bot.read_mic(hz // 50)) is not None:
-        heard.append(np.frombuffer(read.pcm, np.int16))
-    samples = np.concatenate(heard)[hz // 20 :]
-    assert len(grown) == 25
-    assert abs(len(samples) - hz * 9 // 20) <= hz // 50
-    assert abs(pitch_hz(samples, hz) - 440) < 5
-    assert abs(level_db(samples) + 12) < 0.5
+    call = Call(clock, hz)
+    call.stream(TONE)
+    heard = call.heard()
+    assert len(heard) == hz
+    assert abs(pitch_hz(heard[hz // 20 :], hz) - 440) < 5
+    assert abs(level_db(heard[hz // 20 :]) + 12) < 0.5
+    assert call.bells == 50
+    call.receiver.stop()
 
 
-def test_what_is_said_before_a_bot_came_is_dropped(clock: ManualClock) -> None:
-    receiver = Receiver(clock, lambda: pytest.fail("no bell without a bot"))
-    for frame in frames_of(48_000, 2, tone(440, 4_800)):
-        receiver._write(frame)
-    assert receiver.frames == 5
+def test_a_stereo_ring_gets_both_channels(clock: ManualClock) -> None:
+    call = Call(clock, channels=2)
+    call.stream(TONE)
+    left, right = call.heard().reshape(-1, 2).T
+    assert len(left) == 48_000
+    assert abs(pitch_hz(left[4_800:], 48_000) - 440) < 5
+    assert np.array_equal(left, right)
+    call.receiver.stop()
 
 
-def test_frames_of_another_kind_in_the_middle_are_taken(clock: ManualClock) -> None:
-    receiver = Receiver(clock, lambda: None)
-    receiver.ring, bot = rings(16_000)
-    for frame in frames_of(48_000, 2, tone(440, 9_600)):
-        receiver._write(frame)
-    for frame in frames_of(8_000, 1, tone(440, 1_600, hz=8_000)):
-        receiver._write(frame)
-    assert 16_000 * 2 // 5 - 400 < bot.mic_written <= 16_000 * 2 // 5
+def test_the_capture_anchor_names_the_newest_packet(call: Call) -> None:
+    call.stream(TONE[:3])
+    anchor = call.bot.capture()
+    assert anchor.cursor == 3 * 960
+    assert anchor.rtp_timestamp == 2 * 960
+    assert call.clock.now_ns() - anchor.ns == 20 * NS_PER_MS
+
+
+def test_what_is_said_before_a_bot_came_is_dropped(call: Call) -> None:
+    ring, call.receiver.ring = call.receiver.ring, None
+    call.stream(TONE[:10])
+    assert call.bells == 0
+    call.receiver.ring = ring
+    for number in range(10, 30):
+        call.rtp(number, TONE[number])
+        call.wait(20)
+    assert len(call.heard()) == 20 * 960
+
+
+def test_packets_that_come_late_or_twice_or_not_leave_no_hole(call: Call) -> None:
+    for number, payload in enumerate(TONE):
+        if number in (20, 21):
+            call.wait(20)
+            continue
+        call.rtp(number, payload)
+        if number == 30:
+            call.rtp(number, payload)
+        call.wait(20)
+    heard = call.heard()
+    assert len(heard) == 48_000
+    frames = heard[4_800:].reshape(-1, 960)
+    assert min(level_db(frame) for frame in frames) > -20, "what was lost is concealed"
+
+
+def test_a_caller_who_falls_silent_is_silent_in_the_ring_and_no_longer_than_that(
+    call: Call,
+) -> None:
+    call.stream(TONE[:10])
+    call.wait(1_000)
+    heard = call.heard()
+    assert abs(len(heard) - 48 * (200 + 1_000 - 65)) <= 2 * 960
+    assert not np.any(heard[10 * 960 + 960 :])
+
+
+def test_comfort_noise_and_dtmf_keep_their_place_and_make_no_sound(call: Call) -> None:
+    for number, payload in enumerate(TONE[:30]):
+        if number in (10, 11):
+            call.rtp(number, b"\x00\x01\x02\x03", kind=CN if number == 10 else DTMF)
+        else:
+            call.rtp(number, payload)
+        call.wait(20)
+    assert len(call.heard()) == 30 * 960
+    assert call.receiver.reorder is not None
+    assert (call.receiver.reorder.lost, call.receiver.reorder.concealed_ticks) == (0, 0)
+
+
+def test_another_payload_type_is_another_decoder_and_another_clock(call: Call) -> None:
+    call.stream(TONE[:10])
+    ulaw = [
+        g711.encode("PCMU", np.asarray(frame, np.int16))
+        for frame in tone(440, 4_000, hz=8_000).reshape(-1, 160)
+    ]
+    for number, payload in enumerate(ulaw, start=10):
+        call.rtp(number, payload, kind=PCMU, step=160)
+        call.wait(20)
+    heard = call.heard()
+    assert abs(len(heard) - (10 + 25) * 960) <= 2 * 960
+    assert abs(pitch_hz(heard[-20 * 960 :], 48_000) - 440) < 5
+
+
+# -- RED ----------------------------------------------------------------------------------
+
+
+def redundant(number: int, levels: int, *, offset: int = 960) -> bytes:
+    old = [(OPUS, level * offset, TONE[number - level]) for level in range(levels, 0, -1)]
+    head = red.header([(kind, back, len(data)) for kind, back, data in old], OPUS)
+    return head + b"".join(data for _, _, data in old) + TONE[number]
+
+
+def test_one_of_three_packets_lost_is_no_loss_with_two_levels_of_redundancy(call: Call) -> None:
+    whole = Call(call.clock)
+    for number in range(2, 50):
+        whole.rtp(number, TONE[number])
+        if number % 3:
+            call.rtp(number, redundant(number, 2), kind=RED)
+        call.wait(20)
+    call.wait(20)
+    reorder = call.receiver.reorder
+    assert reorder is not None
+    assert (reorder.recovered, reorder.concealed_ticks) == (16, 0)
+    ours, theirs = call.heard(), whole.heard()
+    assert np.array_equal(ours[: 40 * 960], theirs[: 40 * 960])
+    whole.receiver.stop()
+
+
+def test_redundancy_that_is_not_of_the_packet_before_is_left_alone(call: Call) -> None:
+    call.rtp(1, TONE[1])
+    call.rtp(3, redundant(3, 1, offset=2 * 960), kind=RED)
+    call.wait(30)
+    assert call.receiver.reorder is not None
+    assert call.receiver.reorder.recovered == 0
+    assert call.receiver.reorder.lost == 1
+
+
+def test_malformed_redundancy_is_counted(call: Call) -> None:
+    call.rtp(1, b"\xff\xff\xff\xff", kind=RED)
+    assert call.receiver.malformed == 1
+
+
+# -- sources ------------------------------------------------------------------------------
+
+
+def test_one_stray_packet_of_another_source_changes_nothing(call: Call) -> None:
+    call.stream(TONE[:5])
+    call.rtp(777, TONE[5], ssrc=1)
+    for number in range(5, 10):
+        call.rtp(number, TONE[number])
+        call.wait(20)
+    assert len(call.heard()) == 10 * 960
+    assert call.receiver.unknown == 1
+
+
+def test_a_source_that_goes_on_takes_over(call: Call) -> None:
+    call.stream(TONE[:5])
+    for number in range(40_000, 40_020):
+        call.rtp(number, TONE[number - 40_000], ssrc=1)
+        call.wait(20)
+    assert call.receiver.arrivals is not None
+    assert call.receiver.arrivals.ssrc == 1
+    assert len(call.heard()) >= (5 + 18) * 960
+
+
+# -- what is no media ---------------------------------------------------------------------
+
+
+def test_what_is_not_authentic_is_counted_and_nothing_else(call: Call) -> None:
+    call.rtp(0, b"FORGED")
+    call.give(bytes.fromhex("80c90001deadbeef") + b"FORGED")
+    assert call.receiver.rejected == 2
+    assert call.receiver.arrivals is None
+
+
+def test_headers_with_sources_extensions_and_padding_are_stepped_over(call: Call) -> None:
+    call.rtp(0, TONE[0] + b"\0\0\0\4", first=0xA0)
+    call.rtp(1, TONE[1], first=0x82, head=bytes(8))
+    call.rtp(2, TONE[2], first=0x90, head=b"\xbe\xde\0\2" + bytes(8))
+    plain = Call(call.clock)
+    plain.stream(TONE[:3])
+    assert np.array_equal(call.heard(), plain.heard())
+    plain.receiver.stop()
+
+
+@pytest.mark.parametrize(
+    ("first", "head", "payload"),
+    [
+        (0xA0, b"", b"\xff"),
+        (0x8F, b"", b"x"),
+        (0x90, b"", b"xx"),
+        (0x90, b"\xbe\xde\xff\xff", b"x"),
+    ],
+)
+def test_lengths_that_lie_are_counted(call: Call, first: int, head: bytes, payload: bytes) -> None:
+    call.rtp(0, payload, first=first, head=head)
+    assert len(call.heard()) == 0
+
+
+def test_no_bytes_make_it_fail(call: Call) -> None:
+    rng = random.Random(5)
+    for number, payload in enumerate(TONE):
+        for _ in range(40):
+            data = rng.randbytes(rng.choice([1, 2, 11, 12, 13, 20, 60, 1_400]))
+            call.give(bytes([0x80 | data[0] & 0x3F]) + data)
+        call.rtp(number, payload)
+        call.wait(20)
+    assert call.receiver.arrivals is not None
+
+
+def test_before_the_keys_are_there_nothing_is_taken(clock: ManualClock) -> None:
+    receiver = Receiver(clock, lambda: None, lambda _report: None)
+    receiver.media(100, clock.now_ns())
+    receiver.tick(clock.now_ns())
+    assert receiver.malformed == 1
+
+
+# -- reports ------------------------------------------------------------------------------
+
+
+def test_the_peers_reports_are_passed_on_and_its_own_are_answered(call: Call) -> None:
+    call.stream(TONE[:5])
+    sent = rtcp.sender_report(
+        SSRC, "you", unix_ns=1_700_000_000_500_000_000, rtp_timestamp=5, packets=5, octets=100,
+        blocks=rtcp.report_block(7, fraction=64, lost=-3, highest=9, jitter=48, last=1, delay=2),
+    )  # fmt: skip
+    call.give(sent)
+    assert [report.kind for report in call.reports] == [rtcp.SENDER_REPORT]
+    assert call.reports[0].reports == (rtcp.Block(7, 64, -3, 9, 48, 1, 2),)
+    call.clock.advance_ms(250)
+    (again,) = rtcp.parse(
+        rtcp.sender_report(
+            9, "us", unix_ns=0, rtp_timestamp=0, packets=0, octets=0,
+            blocks=call.receiver.report_block(call.clock.now_ns()),
+        )
+    )  # fmt: skip
+    (block,) = again.reports
+    assert block.ssrc == SSRC
+    assert block.lsr == rtcp.ntp_time(1_700_000_000_500_000_000) >> 16 & 0xFFFFFFFF
+    assert block.dlsr == 250 * 65_536 // 1_000
+    assert (block.fraction_lost, block.packets_lost) == (0, 0)

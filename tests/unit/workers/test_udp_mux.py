@@ -1,0 +1,310 @@
+"""Whom a datagram is for: on real loopback sockets, with legs that only listen."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from aioice import stun
+
+from ipc.clock import NS_PER_S, ManualClock
+from ipc.errors import ConfigError, Overloaded
+from tests.support import until
+from workers import udp_mux
+from workers.udp_mux import MAX_WAITING, UdpMux, user_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from workers.udp_mux import Address, MuxTransport
+
+HERE = "127.0.0.1"
+
+
+class OpenGate:
+    """Lets everything in at once, unless it is held."""
+
+    def __init__(self) -> None:
+        self.held: list[Callable[[], None]] | None = None
+
+    def push(self, work: Callable[[], None]) -> bool:
+        if self.held is None:
+            work()
+        else:
+            self.held.append(work)
+        return True
+
+
+class Leg:
+    """A leg and its one end."""
+
+    def __init__(self, mux: UdpMux, name: str, clock: ManualClock) -> None:
+        self.mux = mux
+        self.heard_ns = clock.now_ns()
+        self.waiting = 0
+        self.lost = 0
+        self.got: list[bytes] = []
+        self.handshakes: list[tuple[bytes, Address]] = []
+        self.transport: MuxTransport = mux.connect(HERE, name, self)
+
+    @property
+    def leg(self) -> Leg:
+        return self
+
+    def media(self, length: int, _now_ns: int) -> None:
+        self.got.append(bytes(self.mux.buffer[:length]))
+
+    def let_in(self, data: bytes, address: Address) -> None:
+        self.waiting -= 1
+        self.handshakes.append((data, address))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.lost += 1
+
+
+class Caller:
+    """A socket somewhere else."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((HERE, 0))
+        self.socket.connect((HERE, port))
+        self.socket.settimeout(5)
+
+    @property
+    def address(self) -> Address:
+        host, port = self.socket.getsockname()
+        return host, port
+
+    def send(self, data: bytes) -> None:
+        self.socket.send(data)
+
+
+class Setup:
+    """A mux with two legs and two callers."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock, self.gate = clock, OpenGate()
+        self.due_ns = 1 << 62
+        self.mux = UdpMux(clock, self.gate, lambda: self.due_ns)  # type: ignore[arg-type]
+        port = self.mux.open([HERE], [])
+        self.one, self.two = (Leg(self.mux, name, clock) for name in ("one", "two"))
+        self.callers = [Caller(port), Caller(port)]
+
+    async def arrived(self, count: int) -> None:
+        """So many datagrams were looked at."""
+        await until(lambda: self.mux.received >= count, what=f"{count} datagrams")
+
+
+@pytest.fixture
+async def setup(clock: ManualClock) -> AsyncIterator[Setup]:
+    setup = Setup(clock)
+    yield setup
+    setup.mux.close()
+    for caller in setup.callers:
+        caller.socket.close()
+
+
+def check(name: str) -> bytes:
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["PRIORITY"] = 5
+    message.attributes["USERNAME"] = f"{name}:peer"
+    return bytes(message)
+
+
+# -- who gets what ------------------------------------------------------------------------
+
+
+async def test_media_goes_to_the_leg_that_is_known_to_live_there(setup: Setup) -> None:
+    first, second = setup.callers
+    setup.mux.learn(first.address, setup.one)
+    setup.mux.learn(second.address, setup.two)
+    first.send(b"\x80first")
+    second.send(b"\xbfsecond")
+    first.send(b"\x81third")
+    await setup.arrived(3)
+    assert setup.one.got == [b"\x80first", b"\x81third"]
+    assert setup.two.got == [b"\xbfsecond"]
+
+
+async def test_handshakes_follow_the_address_and_checks_the_name(setup: Setup) -> None:
+    first, second = setup.callers
+    setup.mux.learn(first.address, setup.one)
+    first.send(b"\x16handshake")
+    question = check("two")
+    second.send(question)
+    await setup.arrived(2)
+    assert setup.one.handshakes == [(b"\x16handshake", first.address)]
+    assert setup.two.handshakes == [(question, second.address)]
+
+
+async def test_a_response_goes_to_whoever_asked_and_only_once(setup: Setup) -> None:
+    caller = setup.callers[0]
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    setup.two.transport.sendto(bytes(request), caller.address)
+    assert caller.socket.recv(2_000) == bytes(request)
+    response = stun.Message(
+        stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=request.transaction_id
+    )
+    for _ in range(2):
+        caller.send(bytes(response))
+    await setup.arrived(2)
+    assert setup.two.handshakes == [(bytes(response), caller.address)]
+    assert setup.mux.dropped == {"response_for_nobody": 1}
+
+
+async def test_what_belongs_to_nobody_is_dropped_and_counted(setup: Setup) -> None:
+    caller = setup.callers[0]
+    for data in (b"\x80media", b"\x16handshake", check("three"), b"", b"\0", b"\xff", bytes(20)):
+        caller.send(data)
+    await setup.arrived(7)
+    assert setup.mux.dropped == {
+        "media_of_nobody": 1,
+        "handshake_of_nobody": 4,
+        "check_for_nobody": 1,
+        "response_for_nobody": 1,
+    }
+    assert not setup.one.got + setup.one.handshakes + setup.two.got + setup.two.handshakes
+
+
+async def test_who_moves_is_known_at_both_addresses(setup: Setup) -> None:
+    first, second = setup.callers
+    setup.mux.learn(first.address, setup.one)
+    setup.mux.learn(second.address, setup.one)
+    first.send(b"\x80old")
+    second.send(b"\x80new")
+    await setup.arrived(2)
+    assert sorted(setup.one.got) == [b"\x80new", b"\x80old"]
+
+
+async def test_an_address_is_one_legs_until_that_leg_falls_silent(setup: Setup) -> None:
+    caller = setup.callers[0]
+    assert setup.mux.learn(caller.address, setup.one)
+    assert not setup.mux.learn(caller.address, setup.two)
+    caller.send(b"\x80x")
+    await setup.arrived(1)
+    assert (setup.one.got, setup.two.got) == ([b"\x80x"], [])
+    assert setup.mux.dropped == {"address_taken": 1}
+    setup.clock.advance_ms(2 * NS_PER_S / 1e6)
+    assert setup.mux.learn(caller.address, setup.two)
+    caller.send(b"\x80y")
+    await setup.arrived(2)
+    assert setup.two.got == [b"\x80y"]
+
+
+async def test_a_leg_that_is_gone_gets_nothing_more(setup: Setup) -> None:
+    caller = setup.callers[0]
+    setup.mux.learn(caller.address, setup.one)
+    setup.one.transport.close()
+    setup.one.transport.close()
+    await until(lambda: setup.one.lost, what="the end")
+    caller.send(b"\x80x")
+    caller.send(check("one"))
+    await setup.arrived(2)
+    assert not setup.one.got
+    assert not setup.one.handshakes
+    assert setup.one.lost == 1
+    assert setup.one.transport.is_closing()
+
+
+# -- bounds ---------------------------------------------------------------------------------
+
+
+async def test_one_legs_handshakes_do_not_crowd_out_the_others(setup: Setup) -> None:
+    setup.gate.held = []
+    first, second = setup.callers
+    setup.mux.learn(first.address, setup.one)
+    for _ in range(2 * MAX_WAITING):
+        first.send(b"\x16flood")
+    second.send(check("two"))
+    await setup.arrived(2 * MAX_WAITING + 1)
+    assert len(setup.gate.held) == MAX_WAITING + 1
+    assert setup.mux.dropped == {"leg_too_busy": MAX_WAITING}
+    for work in setup.gate.held:
+        work()
+    assert (len(setup.one.handshakes), len(setup.two.handshakes)) == (MAX_WAITING, 1)
+
+
+async def test_just_before_a_slot_nothing_is_read_except_by_the_slot_itself(setup: Setup) -> None:
+    caller = setup.callers[0]
+    setup.mux.learn(caller.address, setup.one)
+    setup.due_ns = setup.clock.now_ns() + 50_000
+    for _ in range(3):
+        caller.send(b"\x80x")
+    setup.mux._readable(setup.mux._sockets[HERE], HERE)
+    assert setup.one.got == []
+
+    def slot() -> bool:
+        setup.mux.drain()
+        return setup.mux.received == 3
+
+    await until(slot, what="the slot")
+    assert len(setup.one.got) == 3
+
+
+async def test_questions_that_are_never_answered_are_forgotten(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp_mux, "MAX_TRANSACTIONS", 10)
+    for number in range(50):
+        setup.mux.asked(number.to_bytes(12, "big"), setup.one)
+    assert len(setup.mux._asked) == 10
+
+
+async def test_what_cannot_be_sent_is_counted(setup: Setup) -> None:
+    assert not setup.one.transport.send_media(bytes(70_000), setup.callers[0].address)
+    assert setup.mux.dropped == {"send": 1}
+
+
+async def test_media_of_a_relay_comes_through_the_same_buffer(setup: Setup) -> None:
+    setup.mux.inject(b"\x80relayed", setup.one)
+    setup.mux.inject(bytes(5_000), setup.one)
+    assert setup.one.got == [b"\x80relayed"]
+
+
+# -- ports ------------------------------------------------------------------------------------
+
+
+async def test_the_first_free_port_is_taken_on_every_address(clock: ManualClock) -> None:
+    addresses = [HERE, "127.0.0.2", "::1"]
+    first = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
+    second = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
+    third = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
+    try:
+        port = first.open(addresses, [])
+        assert first.addresses == addresses
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((HERE, 0))
+            other = probe.getsockname()[1]
+        assert second.open(["127.0.0.2", HERE], [port, other]) == other
+        with pytest.raises(Overloaded) as raised:
+            third.open([HERE], [port, other])
+        assert raised.value.code == "no_port"
+    finally:
+        for mux in (first, second, third):
+            mux.close()
+
+
+async def test_an_address_that_is_not_ours_is_refused(clock: ManualClock) -> None:
+    mux = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
+        mux.open([HERE, "192.0.2.1"], [])
+    assert mux.addresses == []
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def test_a_checks_name_is_read_wherever_it_stands() -> None:
+    assert user_name(check("abcd")) == "abcd"
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    assert user_name(bytes(message)) == ""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b"\0", b"\0\x06\xff\xff", b"\0\x06\0\x04", b"\x80\x22\xff\xff" * 5, b"\0\x06\0\x02\xff\xff"],
+)
+def test_names_that_lie_are_harmless(tail: bytes) -> None:
+    assert isinstance(user_name(bytes(20) + tail), str)
