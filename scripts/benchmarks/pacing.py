@@ -50,7 +50,7 @@ def measure(
     peers = {}
     for kind in (STOCK, PIPECAT):
         if kind == PIPECAT and not processes.has_pipecat():
-            report.notes.append("Pipecat is not installed here: pip install 'pipecat-ai[webrtc]'.")
+            report.notes.append(processes.NO_PIPECAT)
             continue
         say(f"{kind}, {peer_sessions} sessions")
         peers[kind] = run(kind, Job(mode="talk", burn=burn), peer_sessions, seconds)

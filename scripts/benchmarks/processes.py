@@ -76,9 +76,16 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+PIPECAT_PYTHON = "BENCH_PIPECAT_PYTHON"
+NO_PIPECAT = (
+    "Pipecat was not measured: neither is pipecat-ai[webrtc] installed here nor does "
+    f"{PIPECAT_PYTHON} name a Python that has it."
+)
+
+
 def has_pipecat() -> bool:
-    """Whether Pipecat's package is installed here."""
-    return importlib.util.find_spec("pipecat") is not None
+    """Whether Pipecat can be run: installed here, or in the Python that the environment names."""
+    return PIPECAT_PYTHON in os.environ or importlib.util.find_spec("pipecat") is not None
 
 
 @contextlib.contextmanager
@@ -90,7 +97,8 @@ def start(kind: str, job: Job) -> Iterator[Server]:
             yield server
     else:
         file = {STOCK: "stock_bot.py", PIPECAT: "pipecat_bot.py"}[kind]
-        with _running([str(HERE / file)], "http", job) as server:
+        python = os.environ.get(PIPECAT_PYTHON) if kind == PIPECAT else None
+        with _running([str(HERE / file)], "http", job, python) as server:
             yield server
 
 
@@ -128,10 +136,12 @@ def responder() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _running(arguments: list[str], ready: str, job: Job | None = None) -> Iterator[Server]:
+def _running(
+    arguments: list[str], ready: str, job: Job | None = None, python: str | None = None
+) -> Iterator[Server]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", *arguments],
+            [python or sys.executable, "-P", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

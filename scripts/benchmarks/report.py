@@ -16,6 +16,7 @@ from rich.table import Table
 
 LIBRARIES = ("aiortc", "aioice", "av", "pyzmq", "numpy", "uvloop")
 STATISTICS = ("p50", "p90", "p99", "max")
+NOT_HELD = "not held"
 HEADINGS = ("", *STATISTICS, "n", "must", "", "peer/ours")
 
 
@@ -23,7 +24,8 @@ HEADINGS = ("", *STATISTICS, "n", "must", "", "peer/ours")
 class Row:
     """One measured quantity: statistics by name, what the design asks of them, the peer's ratio.
 
-    A quantity that is one number stands in `p50`. `void` says why the run does not count.
+    A quantity that is one number stands in `p50`. `void` says why the run does not count, such as
+    `callers late` or `not held`.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Row:
     def verdict(self) -> str:
         """Whether every limit is kept."""
         if self.void:
-            return f"VOID: {self.void}"
+            return self.void if self.void.startswith(NOT_HELD) else f"VOID: {self.void}"
         if not self.must:
             return ""
         kept = all(

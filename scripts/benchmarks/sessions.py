@@ -64,7 +64,7 @@ def measure(
     if processes.has_pipecat():
         points += run(PIPECAT, Job(mode="both"), peer_counts[:1], seconds)
     else:
-        report.notes.append("Pipecat is not installed here: pip install 'pipecat-ai[webrtc]'.")
+        report.notes.append(processes.NO_PIPECAT)
     for point in points:
         _add(report, point, points)
     report.notes += [

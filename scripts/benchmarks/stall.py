@@ -28,7 +28,7 @@ def measure(sessions: int, block_ms: float, seconds: float, plots: Path | None) 
     found: dict[str, Window | None] = {}
     for kind in (ENGINE, STOCK, PIPECAT):
         if kind == PIPECAT and not processes.has_pipecat():
-            report.notes.append("Pipecat is not installed here: pip install 'pipecat-ai[webrtc]'.")
+            report.notes.append(processes.NO_PIPECAT)
             continue
         say(f"{kind}, {sessions} sessions")
         found[kind] = _run(kind, block_ms, sessions, seconds, report)

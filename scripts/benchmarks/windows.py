@@ -98,7 +98,8 @@ class Window:
         pace, raw = self.pace, self.raw_pace
         return (
             f"{len(self.freezes.spans)} freezes > 1 ms (steal {self.freezes.steal_percent:.1f} %) "
-            f"leave {pace.frozen} of {pace.packets} packets out; with them p50 {raw.p50_ms:.3g}, p99 {raw.p99_ms:.3g}, max {raw.max_ms:.3g} ms, "
+            f"leave {pace.frozen} of {pace.packets} packets out; with them p50 {raw.p50_ms:.3g}, "
+            f"p99 {raw.p99_ms:.3g}, max {raw.max_ms:.3g} ms, "
             f"{raw.gaps} gaps, {raw.late} late"
         )
 
