@@ -13,11 +13,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ipc.errors import ConfigError
 
+MAX_PORT = 65_535
+# Besides one port each: one for the warm spare, one while a worker is replaced.
+SPARE_PORTS = 2
 ENV_PREFIX = "BACKBEAT_"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 # Read by bots (the endpoint of the engine) and by `serve` itself (where the file is).
@@ -60,6 +63,17 @@ class Settings(BaseSettings):
         description="local address offered to callers, repeatable; "
         "none offers every non-loopback one",
     )
+    udp_port: str = Field(
+        "0",
+        pattern=r"^\d{1,5}(-\d{1,5})?$",
+        description="UDP ports for media: 0 takes any; one number is the first of workers + 2; "
+        "or a range such as 40000-40009. Each worker binds one",
+    )
+    public_address: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="address that callers see instead of the local one (NAT, one to one), "
+        "repeatable: PUBLIC, or LOCAL=PUBLIC where there are several",
+    )
     runtime_dir: Path | None = Field(
         None, description="directory of the sockets; default backbeat-<uid> in the run directory"
     )
@@ -91,7 +105,9 @@ class Settings(BaseSettings):
     resume_s: float = Field(30, ge=0, le=600, description="s that an interrupted session is held")
     max_sessions: int = Field(1_000, ge=1, le=100_000, description="sessions held at once")
 
-    @field_validator("ice_address", "allowed_host", "allowed_origin", mode="before")
+    @field_validator(
+        "ice_address", "public_address", "allowed_host", "allowed_origin", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -100,6 +116,35 @@ class Settings(BaseSettings):
     @classmethod
     def _are_addresses(cls, value: list[str]) -> list[str]:
         return [str(ipaddress.ip_address(address)) for address in value]
+
+    @field_validator("public_address")
+    @classmethod
+    def _are_public(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            for address in entry.split("=", 1):
+                ipaddress.ip_address(address)
+        return value
+
+    @model_validator(mode="after")
+    def _has_enough_ports(self) -> Settings:
+        ports = self.udp_ports
+        if self.udp_port.strip("0") and len(ports) < self.workers + SPARE_PORTS:
+            raise ValueError(
+                f"udp_port: {self.workers} workers need {self.workers + SPARE_PORTS} ports (one "
+                f"each, one for the spare, one while a worker is replaced), not {len(ports)}"
+            )
+        if ports and not 1 <= ports[0] <= ports[-1] <= MAX_PORT:
+            raise ValueError(f"udp_port: ports are 1 to {MAX_PORT}")
+        return self
+
+    @property
+    def udp_ports(self) -> list[int]:
+        """The ports that workers may bind; empty for any."""
+        first, _, last = self.udp_port.partition("-")
+        if last:
+            return list(range(int(first), int(last) + 1))
+        count = self.workers + SPARE_PORTS if int(first) else 0
+        return list(range(int(first), int(first) + count))
 
     @property
     def on_loopback(self) -> bool:

@@ -258,6 +258,8 @@ class Supervisor:
             speaker_ms=settings.speaker_ms,
             log_level=settings.log_level,
             priority=settings.priority,
+            udp_ports=settings.udp_ports,
+            public_addresses=settings.public_address,
         )
 
     def _on_notify(self, peer: bytes, message: Message) -> None:

@@ -141,9 +141,10 @@ class WorkerSettings(Message):
     speaker_ms: int
     log_level: str = "info"
     priority: Literal["auto", "none"] = "auto"
-    # UDP ports to try, in this order; none means any. Local addresses to those callers see.
+    # UDP ports to try, in this order; none means any.
     udp_ports: list[int] = msgspec.field(default_factory=list)
-    public_addresses: dict[str, str] = msgspec.field(default_factory=dict)
+    # Addresses that callers see: PUBLIC or LOCAL=PUBLIC.
+    public_addresses: list[str] = msgspec.field(default_factory=list)
 
 
 class WorkerBeat(Message):
@@ -157,6 +158,7 @@ class WorkerBeat(Message):
     missed_frames: int = 0
     # Which rung of the priority ladder the pacer stands on: fifo 5, nice -10 or none.
     priority: str = ""
+    udp_port: int = 0
 
 
 class Offer(Message):

@@ -131,8 +131,10 @@ class Worker:
         settings = self._settings
         self._mux = UdpMux(self._clock, self._gate, lambda: self._pacer.due_ns)
         self._undo.callback(self._mux.close)
-        self._mux.open(ice.local_addresses(settings.ice_addresses), settings.udp_ports)
-        ice.live_on(self._mux, self._clock, settings.public_addresses)
+        addresses = ice.local_addresses(settings.ice_addresses)
+        self._udp_port = self._mux.open(addresses, settings.udp_ports)
+        public = ice.public_addresses(addresses, settings.public_addresses)
+        ice.live_on(self._mux, self._clock, public)
         self._beats = 0
         self._beat_due_ns = now_ns
         self._last_cpu_ns, self._last_beat_ns = time.process_time_ns(), now_ns
@@ -187,6 +189,7 @@ class Worker:
                 late_ms=round(late_ns / NS_PER_MS, 2),
                 missed_frames=pacer.missed_frames,
                 priority=self._priority,
+                udp_port=self._udp_port,
             )
         )
 

@@ -51,6 +51,7 @@ def router(sessions: Sessions, supervisor: Supervisor, bots: Bots) -> APIRouter:
                     "late_ms": worker.beat.late_ms if worker.beat else None,
                     "missed_frames": worker.beat.missed_frames if worker.beat else None,
                     "priority": worker.beat.priority if worker.beat else None,
+                    "udp_port": worker.beat.udp_port if worker.beat else None,
                 }
                 for worker in supervisor.workers
             ],

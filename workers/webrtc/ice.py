@@ -62,6 +62,18 @@ def check_address(address: str) -> str:
         raise ConfigError(f"{address!r} is not an IP address", code="ice_address") from None
 
 
+def public_addresses(local: list[str], wanted: list[str]) -> dict[str, str]:
+    """What callers see of each local address: of `PUBLIC` or `LOCAL=PUBLIC`, the fitting one."""
+    found: dict[str, str] = {}
+    for entry in wanted:
+        inner, _, outer = entry.rpartition("=")
+        outer = check_address(outer)
+        for address in [check_address(inner)] if inner else local:
+            if (":" in address) == (":" in outer):
+                found.setdefault(address, outer)
+    return found
+
+
 class MuxedProtocol(StunProtocol):
     """An aioice socket that is an end of the mux, or of a TURN relay."""
 

@@ -131,3 +131,24 @@ def test_a_bad_secret_is_not_repeated_in_the_error(file: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError):
         load({}).port = 1
+
+
+def test_a_udp_port_stands_for_a_pool_that_outlasts_replacements() -> None:
+    assert load({}).udp_ports == []
+    assert load({"udp_port": "40000", "workers": 2}).udp_ports == [40000, 40001, 40002, 40003]
+    assert load({"udp_port": "40000-40009", "workers": 2}).udp_ports == list(range(40000, 40010))
+
+
+@pytest.mark.parametrize(
+    "given", ["x", "-1", "40000-", "40000-40001", "40009-40000", "65534", "65535-65540", "1-2-3"]
+)
+def test_a_udp_port_that_cannot_serve_is_refused_with_its_name(given: str) -> None:
+    with pytest.raises(ConfigError, match="udp_port"):
+        load({"udp_port": given, "workers": 2})
+
+
+@pytest.mark.parametrize("given", ["host.example", "10.0.0.1=", "=1.2.3.4", "1.2.3"])
+def test_a_public_address_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match="public_address"):
+        load({"public_address": [given]})
+    assert load({"public_address": ["10.0.0.1=203.0.113.7"]}).public_address

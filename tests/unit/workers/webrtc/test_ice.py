@@ -265,3 +265,16 @@ def test_the_addresses_are_those_wanted_or_all_but_loopback_or_loopback(
     assert ice.local_addresses([]) == found[1:]
     found[1:] = []
     assert ice.local_addresses([]) == ["127.0.0.1"]
+
+
+def test_public_addresses_stand_for_the_local_ones_they_are_given_for() -> None:
+    local = ["10.0.0.2", "10.0.1.2", "fd00::2"]
+    assert ice.public_addresses(local, []) == {}
+    assert ice.public_addresses(local, ["203.0.113.7"]) == {
+        "10.0.0.2": "203.0.113.7",
+        "10.0.1.2": "203.0.113.7",
+    }
+    assert ice.public_addresses(local, ["10.0.1.2=203.0.113.8", "2001:db8::1"]) == {
+        "10.0.1.2": "203.0.113.8",
+        "fd00::2": "2001:db8::1",
+    }
