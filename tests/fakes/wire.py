@@ -40,8 +40,8 @@ class Wire:
     def protect_rtcp(self, packet: bytes) -> bytes:
         return packet
 
-    def send(self, data: bytes) -> bool:
-        self.datagrams.append(data)
+    def send(self, data: bytes | memoryview) -> bool:
+        self.datagrams.append(bytes(data))
         return True
 
     def run(self, frames: int = 1) -> None:

@@ -100,6 +100,9 @@ class Peer:
             )
         self._offer = offer
         self.sender.stereo = offer.wants_stereo
+        self.sender.red_type = offer.red_type
+        if offer.red_type is not None:
+            self.receiver.take_red(offer.red_type)
         return offer.answer(local.sdp)
 
     async def add_candidates(self, candidates: list[Candidate]) -> None:

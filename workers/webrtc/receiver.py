@@ -67,6 +67,7 @@ class Receiver:
         self._buffer = memoryview(b"")
         self._address = 0
         self._kinds: dict[int, tuple[str, int]] = {}
+        self._red_kinds: dict[int, tuple[str, int]] = {}
         self._clock_hz = 48_000
         self._kind = -1
         self._decoder: decoders.Decoder | None = None
@@ -110,10 +111,15 @@ class Receiver:
         """Take media from now on: `kinds` has the codec and clock rate of each payload type."""
         self._buffer = memoryview(buffer)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        self._kinds = kinds
+        self._kinds = kinds | self._red_kinds
         self._clock_hz = next((hz for name, hz in kinds.values() if name in SOUND), 48_000)
         self.reorder = Reorder(self, self._clock_hz, self._clock.now_ns())
         self._unprotector = unprotector
+
+    def take_red(self, payload_type: int) -> None:
+        """Packets of that type carry earlier ones once more (aiortc does not know RED)."""
+        self._red_kinds = {payload_type: ("red", decoders.OPUS_CLOCK_HZ)}
+        self._kinds = self._kinds | self._red_kinds
 
     @property
     def ring(self) -> WorkerRing | None:

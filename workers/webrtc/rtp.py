@@ -43,13 +43,15 @@ class RtpPacket:
         first = VERSION | (EXTENSION if extension else 0)
         self.header_bytes = 12 + len(extension)
         self.buffer = bytearray(BUFFER_BYTES)
-        self._payload_type = payload_type
+        self.payload_type = payload_type
         struct.pack_into("!BBHII", self.buffer, 0, first, payload_type, 0, 0, ssrc)
         self.buffer[12 : self.header_bytes] = extension
 
-    def patch(self, *, marker: bool) -> None:
-        """Write sequence number, timestamp and marker; the payload lies there already."""
-        second = self._payload_type | (MARKER if marker else 0)
+    def patch(self, *, marker: bool, payload_type: int = -1) -> None:
+        """Write sequence number, timestamp, marker and type; the payload lies there already."""
+        second = self.payload_type if payload_type < 0 else payload_type
+        if marker:
+            second |= MARKER
         _PATCH.pack_into(self.buffer, 1, second, self.sequence, self.timestamp)
         self.sequence = (self.sequence + 1) & 0xFFFF
 

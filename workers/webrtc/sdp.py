@@ -85,6 +85,24 @@ class Offer:
             for value in self.audio.attributes("fmtp")
         )
 
+    @property
+    def red_type(self) -> int | None:
+        """The payload type of RED over the Opus that we take; None when it is not offered."""
+        opus = self._type_of("opus/48000/2")
+        offered = self._type_of("red/48000/2")
+        for value in self.audio.attributes("fmtp"):
+            kind, _, parameters = value.partition(" ")
+            if offered and opus and kind == offered and set(parameters.split("/")) == {opus}:
+                return int(offered)
+        return None
+
+    def _type_of(self, codec: str) -> str | None:
+        for value in self.audio.attributes("rtpmap"):
+            kind, _, name = value.partition(" ")
+            if name.strip().lower() == codec and kind in self.audio.formats:
+                return kind
+        return None
+
     def mid_of(self, sdp_mid: str | None, index: int | None) -> str | None:
         """The mid a trickled candidate is for: by mid, or by its place in the whole offer."""
         if sdp_mid is not None:
@@ -106,6 +124,8 @@ class Offer:
             section = by_index.get(index)
             if section is not None:
                 lines += _with_opus_fmtp(section)
+                if section.kind == "audio" and self.red_type is not None:
+                    lines = _with_red(lines, section, str(self.red_type))
             elif offered.kind == "video" and not offered.disabled and offered.mid is not None:
                 lines += _inactive(offered, transport)
                 bundle.append(offered.mid)
@@ -216,6 +236,17 @@ def _with_opus_fmtp(section: Section) -> list[str]:
             payload_type = line.removeprefix("a=rtpmap:").partition(" ")[0]
             lines.append(f"a=fmtp:{payload_type} {OPUS_FMTP}")
     return lines
+
+
+def _with_red(lines: list[str], section: Section, red: str) -> list[str]:
+    """Put RED first, or browsers never send it (RFC 2198 over what stands behind it)."""
+    opus = section.formats[0]
+    if not any(line.lower().startswith(f"a=rtpmap:{opus} opus/") for line in section.lines):
+        return lines
+    head = section.lines[0]
+    kind, port, protocol, *formats = head.split()
+    lines[lines.index(head)] = " ".join([kind, port, protocol, red, *formats])
+    return [*lines, f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"]
 
 
 def _inactive(offered: Section, transport: list[str]) -> list[str]:

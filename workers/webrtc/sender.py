@@ -18,6 +18,7 @@ import numpy as np
 from ipc.clock import NS_PER_S
 from ipc.codec import Codec
 from workers.audio import g711, opus
+from workers.audio.redundancy import Redundancy
 from workers.webrtc import hooks, rtcp
 from workers.webrtc.rtp import TRAILER_BYTES, RtpPacket
 
@@ -55,7 +56,7 @@ class Protector(Protocol):
 class Path(Protocol):
     """Where datagrams go."""
 
-    def send(self, data: bytes) -> bool:
+    def send(self, data: bytes | memoryview) -> bool:
         """Send without waiting; False when it cannot be sent."""
         ...
 
@@ -77,6 +78,7 @@ class Sender:
         self._channels = 1
         self._frame_samples = 960
         self._clock_ticks = 960
+        self._view = memoryview(b"")
         self._work = np.zeros(0, np.int16)
         self._silence = OPUS_SILENCE
         self._quiet = 0
@@ -99,6 +101,9 @@ class Sender:
         # What our reports say of the stream that comes from the peer.
         self.report_block: Callable[[int], bytes] = lambda _now_ns: b""
         self.reception = rtcp.Reception()
+        # The payload type of RED, if the peer takes it.
+        self.red_type: int | None = None
+        self.redundancy = Redundancy()
         self.packets = self.octets = self.underruns = self.failures = 0
 
     # -- set-up ---------------------------------------------------------------------------
@@ -189,6 +194,7 @@ class Sender:
         self._law = g711.law_of(codec)
         self._clock_ticks = clock_hz // FRAMES_PER_S
         self._packet, self._protector, self._path = packet, protector, path
+        self._view = memoryview(packet.buffer)
         self._cname = cname
         self._report_due_ns = self._clock.now_ns() + REPORT_NS // 4
         self._make_encoder()
@@ -379,9 +385,15 @@ class Sender:
                 self._overtaken(ring, flush_to)
         count, self._ready_bytes = self._ready_bytes, 0
         if count:
-            packet.patch(marker=self._marker)
+            kind = packet.payload_type
+            if self.redundancy.level and self.red_type is not None:
+                kind, count = (
+                    self.red_type,
+                    self._put(self.redundancy.wrap(kind, packet.timestamp, self._written(count))),
+                )
+            packet.patch(marker=self._marker, payload_type=kind)
             length = self._protector.protect(packet.header_bytes + count)
-            if length and self._path.send(bytes(memoryview(packet.buffer)[:length])):
+            if length and self._path.send(self._view[:length]):
                 self.packets += 1
                 self.octets += count
             else:
@@ -461,6 +473,7 @@ class Sender:
                 continue
             reception = self.reception
             reception.fraction_lost = report.fraction_lost / 256
+            self.redundancy.reported(reception.fraction_lost)
             reception.packets_lost = report.packets_lost
             reception.jitter_us = report.jitter * 1_000_000 // (self._clock_ticks * FRAMES_PER_S)
             rtt = rtcp.round_trip_us(time.time_ns(), report.lsr, report.dlsr)

@@ -260,3 +260,48 @@ def test_a_damaged_offer_is_served_or_refused_and_never_anything_else(text: str)
 def test_any_text_is_refused_in_words(text: str) -> None:
     with pytest.raises((SdpRejected, UnsupportedCodec)):
         Offer.parse("v=0\r\n" + text)
+
+
+# -- RED ----------------------------------------------------------------------------------
+
+
+def audio_lines(formats: str, *codecs: str) -> str:
+    return offers.offer(offers.audio("0", formats=formats, codecs=codecs))
+
+
+RTPMAPS = ("a=rtpmap:111 opus/48000/2", "a=rtpmap:63 red/48000/2", "a=rtpmap:0 PCMU/8000")
+LOUD = ("a=rtpmap:111 OPUS/48000/2", "a=rtpmap:63 RED/48000/2")
+
+
+@pytest.mark.parametrize(
+    ("formats", "codecs", "red"),
+    [
+        ("111 63 0", (*RTPMAPS, "a=fmtp:63 111/111"), 63),
+        ("111 63", (*LOUD, "a=fmtp:63 111/111/111"), 63),
+        ("111 63", RTPMAPS, None),
+        ("111 63", (*RTPMAPS, "a=fmtp:63 111/0"), None),
+        ("111", (*RTPMAPS, "a=fmtp:63 111/111"), None),
+        ("0 63", (*RTPMAPS[1:], "a=fmtp:63 0/0"), None),
+    ],
+)
+def test_red_is_taken_over_the_opus_that_is_offered(
+    formats: str, codecs: tuple[str, ...], red: int | None
+) -> None:
+    assert Offer.parse(audio_lines(formats, *codecs)).red_type == red
+
+
+def test_the_answer_puts_red_first_and_says_over_what() -> None:
+    offer = Offer.parse(offers.offer(offers.audio("0"), offers.data("1")))
+    plain = offers.offer(
+        offers.audio("0", formats="111 0 8", codecs=(*offers.OPUS, *offers.G711)), offers.data("1")
+    )
+    section = offers.sections_of(offer.answer(plain))[0]
+    assert section[0].split()[3:] == ["63", "111", "0", "8"]
+    assert "a=rtpmap:63 red/48000/2" in section
+    assert "a=fmtp:63 111/111" in section
+
+
+def test_an_answer_in_another_codec_has_no_red() -> None:
+    offer = Offer.parse(offers.offer(offers.audio("0")))
+    plain = offers.offer(offers.audio("0", formats="0 8", codecs=offers.G711))
+    assert "red" not in offer.answer(plain)
