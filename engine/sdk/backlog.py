@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.sdk.marks import Marks, OpenMark
     from engine.sdk.media import Media
 
@@ -28,9 +30,10 @@ class Piece:
 class Backlog:
     """What goes into the ring first. Its order is that of the speech."""
 
-    def __init__(self, media: Media, marks: Marks) -> None:
+    def __init__(self, media: Media, marks: Marks, place: Callable[[OpenMark, int], None]) -> None:
         self._media = media
         self._marks = marks
+        self._place = place
         self._stride = media.ring.speaker.stride
         self._pieces: deque[Piece] = deque()
         self._kept: deque[tuple[int, memoryview]] = deque()
@@ -44,10 +47,9 @@ class Backlog:
         """How many samples wait."""
         return sum(len(piece.pcm) for piece in self._pieces) // self._stride
 
-    @property
-    def keeps(self) -> bool:
-        """Whether the ring may hold unsent samples that a flush may not take."""
-        return bool(self._kept)
+    def keeps(self, cursor: int) -> bool:
+        """Whether the ring may hold unsent samples before `cursor` that a flush may not take."""
+        return bool(self._kept) and self._kept[0][0] < cursor
 
     def keep(self, cursor: int, pcm: memoryview) -> None:
         """These samples, now in the ring from `cursor` on, survive a flush."""
@@ -75,7 +77,7 @@ class Backlog:
             later: list[tuple[int, OpenMark]] = []
             for offset, mark in piece.marks:
                 if offset <= count:
-                    self._marks.place(mark, cursor + offset)
+                    self._place(mark, cursor + offset)
                 else:
                     later.append((offset - count, mark))
             piece.marks = later

@@ -88,7 +88,7 @@ class Speech:
         self._clock = clock
         self._waiters = waiters
         self._marks = Marks(on_mark)
-        self._backlog = Backlog(media, self._marks)
+        self._backlog = Backlog(media, self._marks, self._place_at)
         self._resampler: Resampler | None = None
         self._playing = asyncio.Lock()
         # Whether what plays now, and what the resampler was fed last, survive a flush.
@@ -98,7 +98,9 @@ class Speech:
         self._end_at = -1
         self._flushes = 0
         self._flushing: deque[_Flush] = deque()
+        # The newest flush, and the first one since the present play began.
         self._newest: _Flush | None = None
+        self._cut_by: _Flush | None = None
         base = media.ring.speaker_base
         self._answered = Answer(base, base)
         self._heard: int = base
@@ -119,6 +121,7 @@ class Speech:
         try:
             async with self._playing:
                 self._lasting = not interruptible
+                self._cut_by = None
                 try:
                     return await self._play(data, hz, opened, flushes)
                 finally:
@@ -158,21 +161,25 @@ class Speech:
                     return Played(start, queued, 0, future)
                 data = following
                 continue
+            cursor = ring.speaker_written  # a flush may have moved what was queued before
             if count := self._media.write(data):
                 if flushes is None:
                     self._backlog.passed(self.position)
-                    self._backlog.keep(queued, data[: count * stride])
-                queued += count
+                    self._backlog.keep(cursor, data[: count * stride])
+                queued = cursor + count
                 data = data[count * stride :]
             if data:
                 self._want_room(len(data) // stride)
                 await self._waiters.changed()
-        if start < 0:
+        waited = start < 0  # for its turn: nothing of it was queued
+        if waited:
             start = queued = ring.speaker_written
-            left = queued
-        else:
-            assert self._newest is not None  # noqa: S101 - a flush was what ended the play
-            sent = (await asyncio.shield(self._newest.result)).cursor
+        if mark is not None:
+            self._marks.resolve(mark, played=False, cursor=queued)
+        left = queued
+        if not waited:
+            assert self._cut_by is not None  # noqa: S101 - a flush was what ended the play
+            sent = (await asyncio.shield(self._cut_by.result)).cursor
             left = min(max(start, sent), queued)
         return Played(start, queued, max(0, start + total - left), future)
 
@@ -265,7 +272,7 @@ class Speech:
 
     def _undecided(self) -> bool:
         """Whether the answer to a flush decides what has to be written again."""
-        return bool(self._flushing) and self._backlog.keeps
+        return bool(self._flushing) and self._backlog.keeps(self._flushing[-1].flush_to)
 
     def _write_backlog(self) -> None:
         if not self._backlog or self._undecided():
@@ -290,16 +297,19 @@ class Speech:
 
     def _place(self, mark: OpenMark) -> None:
         if self._held():
-            self._backlog.add(Piece(memoryview(b""), False, [(0, mark)]))
+            self._backlog.add(Piece(memoryview(b""), True, [(0, mark)]))  # behind what lasts
             return
         cursor = self._ring.speaker_written
         if self._resampler is not None:
             cursor += self._resampler.held
+        self._place_at(mark, cursor)
+        self.settle()
+
+    def _place_at(self, mark: OpenMark, cursor: int) -> None:
         if cursor <= self._answered.flush_to:  # nothing came since that flush
             self._marks.resolve(mark, played=cursor <= self._answered.sent, cursor=cursor)
         else:
             self._marks.place(mark, cursor)
-            self.settle()
 
     def settle(self) -> None:
         """Look at what has left and what flushes have cut, and tell whoever waits for it."""
@@ -310,9 +320,12 @@ class Speech:
         for answer in ring.flushes():
             while self._flushing and self._flushing[0].flush_to <= answer.flush_to:
                 flush = self._flushing.popleft()
-                self._answered = Answer(flush.flush_to, answer.sent)
-                self._backlog.answered(flush.flush_to, answer.sent)
-                flush.answer(answer.sent, exact=True)
+                # The answer may be to a later flush, whose fade went beyond this one.
+                sent = min(answer.sent, flush.flush_to)
+                self._answered = Answer(flush.flush_to, sent)
+                self._backlog.answered(flush.flush_to, sent)
+                flush.answer(sent, exact=True)
+                self._waiters.wake()
                 if self._backlog and flush.flush_to == self._end_at:
                     self._ending = True  # the utterance ends where it did, a little later
         self._marks.passed(played)
@@ -320,6 +333,7 @@ class Speech:
         if self._tail_is_due():
             self._drain()
         self._write_backlog()
+        self._marks.passed(played)  # also what the backlog has just placed
         self._arm()
 
     def _tail_is_due(self) -> bool:
@@ -356,6 +370,7 @@ class Speech:
         self._flushes += 1
         self._drop_unwritten(flush_to)
         flush = self._newest = _Flush(flush_to, heard, self._flush_overdue)
+        self._cut_by = self._cut_by or flush
         self._flushing.append(flush)
         self.settle()
         self._waiters.wake()
@@ -377,8 +392,9 @@ class Speech:
                 self._marks.resolve(mark, played=False, cursor=flush_to)
 
     def _flush_overdue(self, flush: _Flush) -> None:
+        self.settle()  # this process may be the late one
         # It stays in the list: marks are decided by the answer, however late.
-        flush.answer(self.position, exact=False)
+        flush.answer(min(self.position, flush.flush_to), exact=False)
 
     def _estimate_heard(self) -> int:
         """The last sample that the caller has heard by now."""
@@ -432,7 +448,7 @@ class Speech:
         self._flushing.clear()
         for mark in self._marks.take(NEVER):
             self._marks.resolve(mark, played=False, cursor=mark.cursor)
-        self._backlog.end(position)
+        self._backlog.end(self._ring.speaker_written)
 
     def _check_open(self) -> None:
         if self._closed is not None:
