@@ -42,6 +42,9 @@ Plots = Annotated[
     Path | None, typer.Option("--plots", help="directory for PNG charts (the `bench` extra)")
 ]
 Seconds = Annotated[float, typer.Option(help="s that each window lasts", min=1, max=120)]
+Burn = Annotated[
+    float, typer.Option(help="share of the time that a bot's thread holds the GIL", min=0, max=1)
+]
 RESULTS = ROOT / "results"
 
 
@@ -77,9 +80,7 @@ def run_pacing(
     peer_sessions: Annotated[
         int, typer.Option(help="sessions on the in-process bots", min=1, max=64)
     ] = 8,
-    burn: Annotated[
-        float, typer.Option(help="share of the time a bot's thread holds the GIL", min=0, max=1)
-    ] = 1.0,
+    burn: Burn = 1.0,
     seconds: Seconds = 10,
 ) -> None:
     """Interval error on the wire while the bots burn their GIL, and while calls arrive."""
@@ -144,12 +145,13 @@ def run_all(
     json: Json = RESULTS / "bench.json",
     markdown: Markdown = RESULTS / "bench.md",
     plots: Plots = RESULTS,
+    burn: Burn = 1.0,
 ) -> None:
     """Everything, in about seven minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),
-        "pacing": lambda: pacing.measure(64, 8, 1.0, 8, _cores(), plots),
+        "pacing": lambda: pacing.measure(64, 8, burn, 8, _cores(), plots),
         "stall": lambda: stall.measure(8, 200, 10, plots),
         "flush": lambda: flush.measure(8, 60),
         "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),

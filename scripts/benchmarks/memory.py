@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scripts.benchmarks import processes, recording, windows
 from scripts.benchmarks.job import Job
-from scripts.benchmarks.processes import ENGINE, STOCK
+from scripts.benchmarks.processes import ENGINE, PIPECAT, STOCK
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.windows import MIB, say
 
@@ -28,6 +28,9 @@ SIZE = re.compile(r"^Size: +(\d+) kB")
 def measure(few: int, many: int) -> Report:
     """The slope between `few` and `many` sessions, at 48 and at 16 kHz."""
     report = Report(f"Memory per session (slope from {few} to {many} sessions)")
+    if not Path("/proc/self/smaps").exists():
+        report.notes.append("Memory is measured on Linux only: other systems have no smaps.")
+        return report
     for hz in MUST_MIB:
         say(f"{ENGINE}, {hz // 1000} kHz")
         with processes.start(ENGINE, Job(mode="both", hz=hz)) as server:
@@ -41,13 +44,17 @@ def measure(few: int, many: int) -> Report:
         report.put(name, "MiB", private + segment, many, must=MUST_MIB[hz])
         report.put(f"of that: the segment, {hz // 1000} kHz", "MiB", segment, many)
         report.put(f"besides: the bot's process, {hz // 1000} kHz", "MiB", slopes["bots"], many)
-    say(f"{STOCK}")
-    with processes.start(STOCK, Job(mode="both")) as server:
-        slopes, why = _slopes(server, few, many)
-    if why:
-        report.put(f"peer: {STOCK}", "MiB", {}, 0, void=f"not held: {why[:60]}")
-    else:
-        report.put(f"peer: {STOCK}, bot and media", "MiB", slopes["bot"], many)
+    for kind in (STOCK, PIPECAT):
+        if kind == PIPECAT and not processes.has_pipecat():
+            report.notes.append(processes.NO_PIPECAT)
+            continue
+        say(kind)
+        with processes.start(kind, Job(mode="both")) as server:
+            slopes, why = _slopes(server, few, many)
+        if why:
+            report.put(f"peer: {kind}", "MiB", {}, 0, void=f"not held: {why[:60]}")
+        else:
+            report.put(f"peer: {kind}, bot and media", "MiB", slopes["bot"], many)
     report.notes.append(
         "Private memory (USS) of the processes, and the whole size of the shared segments, each "
         f"counted once. Every caller has spoken for {SPOKEN_S:g} s."

@@ -54,6 +54,7 @@ def measure(
 ) -> Report:
     """Ours at `counts` and the in-process bots at `peer_counts`, one way, the other, and both."""
     report = Report("Sessions: CPU per session and 20 ms frame, everyone talks, 48 kHz mono")
+    yardstick = [speech.encode_us()]
     points: list[Point] = []
     for mode in WAYS:
         points += run(ENGINE, Job(mode=mode), counts, seconds)
@@ -65,9 +66,15 @@ def measure(
         points += run(PIPECAT, Job(mode="both"), peer_counts[:1], seconds)
     else:
         report.notes.append(processes.NO_PIPECAT)
+    yardstick.append(speech.encode_us())
     for point in points:
         _add(report, point, points)
+    report.add(
+        "yardstick: Opus encode of a frame, hot loop, at our codec settings", "µs", yardstick
+    )
     report.notes += [
+        "The yardstick says how fast the cores were before and after: 47-49 µs on the quiet machine "
+        "of the design's figures.",
         "Rows of ours: engine and workers, the bots apart. The ratio is the stock process, bot and "
         "media, by all of ours with the bots, at default codec settings "
         f"(ours {OUR_CODEC_NAME}, stock {STOCK_CODEC_NAME}).",
@@ -121,6 +128,9 @@ def _add(report: Report, point: Point, points: list[Point]) -> None:
     void = window.void
     if not window.held:
         void = f"not held: worst caller {window.shares[0]:.1%}"
+    if not window.held:  # CPU per session says nothing when sessions starve
+        report.put(name, "µs", {}, packets, must=must, void=void)
+        return
     used = window.cpu_us("engine", "workers") if ours else window.cpu_us()
     report.put(name, "µs", used, packets, must=must, ratio=_ratio(point, points), void=void)
     if not ours:

@@ -15,6 +15,7 @@ from aiortc.contrib.media import MediaPlayer
 from rich.progress import track
 
 from scripts.benchmarks import processes
+from scripts.benchmarks.job import Job
 from scripts.benchmarks.report import Report
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def measure(calls: int) -> Report:
     report.add("peer: offer to answer, by HTTP", "ms", stock.answer_http)
     report.add("peer: offer to first audio packet", "ms", stock.first_packet)
     report.add("peer: CPU per call", "ms", stock.cpu)
+    if processes.has_pipecat():
+        with processes.start(processes.PIPECAT, Job(mode="talk")) as server:
+            pipecat = asyncio.run(_calls(server, calls, "Pipecat"))
+        report.add("peer: Pipecat: offer to answer, by HTTP", "ms", pipecat.answer_http)
+        report.add("peer: Pipecat: offer to first audio packet", "ms", pipecat.first_packet)
+        report.add("peer: Pipecat: CPU per call", "ms", pipecat.cpu)
+    else:
+        report.notes.append(processes.NO_PIPECAT)
     report.notes.append(
         "The caller is aiortc in one process; its own set-up work is part of both sides' times. "
         "CPU counts 0.3 s of a live echo call besides the set-up."

@@ -30,8 +30,6 @@ LEAST_SHARE = 0.995
 MIB = 1 << 20
 FROZEN_SHARE = 0.5
 """A window with more packets than this in moments when a core stood still is void."""
-GRACE_NS = 3_000_000
-"""What a freeze held up comes out in so much time after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +45,13 @@ class Window:
     @property
     def void(self) -> str:
         """Why it does not count; empty when it does."""
-        if wire.is_void(self.own_lateness_ns):
-            late_ms = self.own_lateness_ms[1]
-            return f"callers late {late_ms:.1f} ms p99, {self.tries} tries"
         pace = self.pace
         if pace.frozen > FROZEN_SHARE * pace.packets:
             share = pace.frozen / pace.packets
             return f"a core stood still for {share:.0%} of the packets, {self.tries} tries"
+        if wire.is_void(self.own_lateness_ns):
+            late_ms = self.own_lateness_ms[1]
+            return f"callers late {late_ms:.1f} ms p99, {self.tries} tries"
         return ""
 
     @property
@@ -73,12 +71,11 @@ class Window:
 
     @property
     def frozen(self) -> wire.Ints:
-        """Spans of CLOCK_REALTIME in which a core stood still, and what that held up."""
+        """Spans of CLOCK_REALTIME in which a core stood still."""
         spans = self.freezes.spans
         if spans is None:
             return np.zeros((0, 2), np.int64)
-        grace = np.array([0, GRACE_NS], np.int64)
-        return np.asarray(spans + self.recording.begin.offset_ns + grace)
+        return np.asarray(spans + self.recording.begin.offset_ns)
 
     @property
     def pace(self) -> wire.Pace:

@@ -28,6 +28,8 @@ LATE_MS = 5.0
 VOID_MS = 5.0
 """A run in which the callers' own p99 of lateness is above this says nothing."""
 STEP_NS = 2_000_000
+FREEZE_ACTS_NS = 25_000_000
+FREEZE_SLACK_MS = 3.0
 NS_PER_MS = 1_000_000
 
 
@@ -141,19 +143,20 @@ def interval_errors_ms(stream: Stream, frozen: Ints | None = None) -> Floats:
 
 
 def explained(from_ns: Ints, to_ns: Ints, late_ms: Floats, spans: Ints) -> NDArray[np.bool_]:
-    """Which stretches [from, to] touch `spans` (n, 2) that together last as long as `late_ms`.
+    """Which stretches [from, to] a freeze can have touched and explains.
 
-    So a freeze of 5 ms leaves out what it may have held up, late or not, but never a hole of
-    200 ms that it happened in.
+    A freeze acts from its begin until 25 ms after its end (what piled up must first be sent, and
+    the interval after a late packet is a short one). It explains no more than its own length and
+    3 ms: it leaves out what it may have held up, late or not, but never a hole of 200 ms.
     """
     merged = merge(spans)
     if not len(merged) or not len(from_ns):
         return np.zeros(len(from_ns), np.bool_)
     total = np.concatenate(([0], np.cumsum(merged[:, 1] - merged[:, 0])))
-    first = np.searchsorted(merged[:, 1], from_ns)
+    first = np.searchsorted(merged[:, 1], from_ns - FREEZE_ACTS_NS)
     last = np.searchsorted(merged[:, 0], to_ns, side="right")
     stood_ms = (total[np.maximum(first, last)] - total[first]) / NS_PER_MS
-    return np.asarray((stood_ms > 0) & (late_ms <= stood_ms))
+    return np.asarray((last > first) & (late_ms <= stood_ms + FREEZE_SLACK_MS))
 
 
 def merge(spans: Ints) -> Ints:
