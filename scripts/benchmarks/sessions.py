@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scripts.benchmarks import processes, recording, speech, windows
+from scripts.benchmarks import processes, recording, speech, windows, yardstick
 from scripts.benchmarks.job import OUR_CODEC, OUR_CODEC_NAME, STOCK_CODEC_NAME, Job, Mode
 from scripts.benchmarks.processes import ENGINE, PIPECAT, STOCK
 from scripts.benchmarks.report import Report
@@ -54,7 +54,7 @@ def measure(
 ) -> Report:
     """Ours at `counts` and the in-process bots at `peer_counts`, one way, the other, and both."""
     report = Report("Sessions: CPU per session and 20 ms frame, everyone talks, 48 kHz mono")
-    yardstick = [speech.encode_us()]
+    speed = yardstick.encode_us()
     points: list[Point] = []
     for mode in WAYS:
         points += run(ENGINE, Job(mode=mode), counts, seconds)
@@ -66,15 +66,13 @@ def measure(
         points += run(PIPECAT, Job(mode="both"), peer_counts[:1], seconds)
     else:
         report.notes.append(processes.NO_PIPECAT)
-    yardstick.append(speech.encode_us())
+    speed += yardstick.encode_us()
     for point in points:
         _add(report, point, points)
-    report.add(
-        "yardstick: Opus encode of a frame, hot loop, at our codec settings", "µs", yardstick
-    )
+    report.add(yardstick.NAME, "µs", speed)
     report.notes += [
-        "The yardstick says how fast the cores were before and after: 47-49 µs on the quiet machine "
-        "of the design's figures.",
+        "The yardstick tells how fast the cores were before and after: "
+        f"{yardstick.QUIET_US} µs on the quiet machine of the design's figures.",
         "Rows of ours: engine and workers, the bots apart. The ratio is the stock process, bot and "
         "media, by all of ours with the bots, at default codec settings "
         f"(ours {OUR_CODEC_NAME}, stock {STOCK_CODEC_NAME}).",
