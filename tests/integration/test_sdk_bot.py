@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.sdk import Bot, Session
+from engine.sdk import AudioFrame, Bot, Session
 from ipc.errors import AuthError, ConfigError
 from tests.fakes.audio import silence_source, tone_source
 from tests.fakes.bot import Events, echo_bot, registered, serving, watching_bot
@@ -202,7 +202,9 @@ async def test_samples_of_another_kind_than_the_bot_declared_are_refused(
     @bot.session
     async def speak(session: Session) -> None:
         async for frame in session.audio():
-            for wrong in (frame, b"odd", np.zeros(10, np.float32)):
+            await session.play(frame)  # of another rate: resampled
+            stereo = AudioFrame(bytes(8), 16_000, 2, 0)
+            for wrong in (stereo, b"odd", np.zeros(10, np.float32)):
                 try:
                     await session.play(wrong)  # type: ignore[arg-type]  # that is the point
                 except ConfigError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.sdk import Bot, Flushed, Played, Session
+from ipc.errors import ConfigError
 from tests.fakes.audio import FRAME, loud_frames, silence_source, tone
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
@@ -167,6 +168,68 @@ async def test_wait_played_returns_when_everything_has_left(runtime_dir: Path, m
     assert [result.end for result in played] == [10_000, 20_000, 30_000]
     assert positions == [10_000, 20_000, 30_000]
     assert all(result.cut == 0 for result in played)
+
+
+@MEDIA
+async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
+    runtime_dir: Path, media: str
+) -> None:
+    bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
+    done: list[tuple[list[bool], Flushed]] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        plays = [await session.play(tone(500, 12_000), mark=str(n)) for n in range(4)]
+        marks = [play.mark for play in plays if play.mark is not None]
+        await marks[0]
+        flushed = await session.flush(fade_ms=10)
+        done.append(([(await mark).played for mark in marks], flushed))
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        await until(lambda: bool(done), 10, what="the marks")
+        await caller.hears_silence(0.3)
+    played, flushed = done[0]
+    assert flushed.exact
+    assert 12_000 < flushed.cursor < 36_000
+    assert flushed.cursor % FRAME == 480, "whole packets, and 10 ms that fade"
+    assert played == [12_000 * (n + 1) <= flushed.cursor for n in range(4)]
+    assert flushed.cursor - 20_000 < flushed.heard < flushed.cursor
+
+
+async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
+    runtime_dir: Path,
+) -> None:
+    bot = Bot("speaker", bitrate_bps=32_000, complexity=3)
+    codes: list[str] = []
+
+    @bot.session
+    async def speak(session: Session) -> None:
+        assert session.codec.bitrate_bps == 32_000
+        await session.play(tone(500, HZ))
+        await session.configure(bitrate_bps=16_000, application="voip", fec=True)
+        assert (session.codec.complexity, session.codec.fec) == (3, True)
+        for wrong in ({"bitrate_bps": 1}, {"application": "lowdelay"}):
+            try:
+                await session.configure(**wrong)
+            except ConfigError as error:
+                codes.append(error.code)
+        await session.play(tone(900, HZ))
+        await session.wait_closed()
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, silence_source()) as caller,
+    ):
+        await caller.hears(900, seconds=0.4)
+    assert codes == ["codec", "codec"]
+    with pytest.raises(ConfigError):
+        Bot("speaker", complexity=11)
 
 
 async def test_concurrent_plays_queue_up_whole(runtime_dir: Path) -> None:

@@ -63,8 +63,8 @@ class Bot:
         self.send(Kind.PCM, ring.speaker_written, bytes(piece))
         return ring.write_speaker(piece)
 
-    def send(self, kind: Kind, cursor: int = 0, payload: bytes = b"") -> None:
-        assert self._link.send(pack(kind, self._number, cursor=cursor, payload=payload))
+    def send(self, kind: Kind, cursor: int = 0, payload: bytes = b"", arg: int = 0) -> None:
+        assert self._link.send(pack(kind, self._number, cursor=cursor, payload=payload, arg=arg))
 
 
 @pytest.fixture
@@ -174,14 +174,16 @@ async def test_a_flush_empties_the_workers_ring_and_is_acknowledged(
     bot.write(300)
     await until(lambda: ends.worker.speaker_waiting() == 300)
     ends.worker.take(100)
-    ends.worker.commit(100, 1, 1, 0, 0)
+    ends.worker.commit(100, 1, 1, 30_000, 4_000)
 
     bot.ring.flush()
-    bot.send(Kind.FLUSH)
-    await until(lambda: ends.worker.apply_flush(), what="the flush")
+    bot.send(Kind.FLUSH, arg=40)
+    await until(lambda: ends.worker.flush_due() == 300, what="the flush")
+    assert (ends.worker.flush_fade(), ends.worker.apply_flush()) == (40, True)
     await until(pumped(worker, lambda: bot.ring.flushed() == (300, 100)))
 
     assert ends.worker.speaker_waiting() == 0
+    await until(lambda: bot.ring.playback()[3:] == (30_000, 4_000))
     assert bot.ring.room() == bot.ring.speaker.capacity
 
 

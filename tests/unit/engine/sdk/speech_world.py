@@ -165,8 +165,8 @@ class World:
     def protect_rtcp(self, packet: bytes) -> bytes:
         return packet
 
-    def send(self, data: bytes) -> bool:
-        self.datagrams.append(data)
+    def send(self, data: bytes | memoryview) -> bool:
+        self.datagrams.append(bytes(data))
         return True
 
     def pull(self) -> None:

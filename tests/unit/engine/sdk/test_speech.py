@@ -259,3 +259,26 @@ async def test_what_was_heard_lies_behind_by_the_way_and_the_peers_buffer(
     clock.advance_ms(1000)
     assert (await session.flush()).heard == 500 * MS, "by now all of it"
     session.detach()
+
+
+async def test_a_flush_that_is_answered_just_before_the_next_one_keeps_its_own_answer(
+    session: Session, media: MemoryMedia
+) -> None:
+    mark = (await session.play(bytes(2 * 640), mark="cut")).mark
+    one = session.flush()
+    await session.play(bytes(2 * 640))
+    flush = media.flush
+
+    def late(fade: int) -> int:
+        # Between the bot's look and its store the worker has answered, and gone on.
+        media.worker.apply_flush()
+        media.sends(640)
+        return flush(fade)
+
+    media.flush = late  # type: ignore[assignment]  # a stand-in
+    two = session.flush()
+    media.worker.apply_flush()
+    session.look()
+    assert ((await one).cursor, (await two).cursor) == (0, 1280)
+    assert mark is not None
+    assert not mark.result().played

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ipc.codec import Application, Codec
-from ipc.errors import ConfigError, WorkerError
+from ipc.errors import ConfigError, StateError, WorkerError
 from workers.audio import opus
 from workers.audio.opus import MAX_PACKET_BYTES
 
@@ -337,3 +337,20 @@ def test_closing_frees_the_state_once() -> None:
     encoder.close()
     encoder.close()
     assert len(freed) == 1
+
+
+@pytest.mark.parametrize("application", ["voip", "audio", "lowdelay"])
+@pytest.mark.parametrize("hz", [8_000, 48_000])
+def test_both_encoders_tell_the_same_look_ahead(application: Application, hz: int) -> None:
+    params = Codec(application=application)
+    ours = opus.LibraryEncoder(library(), hz, 1, params)
+    assert ours.lookahead == opus.AvEncoder(hz, 1, params).lookahead
+    ours.close()
+
+
+def test_a_closed_encoder_refuses_to_encode_and_takes_a_reset() -> None:
+    encoder = opus.LibraryEncoder(library(), 48_000, 1, Codec())
+    encoder.close()
+    encoder.reset()
+    with pytest.raises(StateError):
+        encoded(encoder, np.zeros(960, np.int16), 48_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -258,3 +259,58 @@ def test_missed_frames_pass_on_the_rtp_clock_without_sequence_numbers(
     first, second = wire.packets
     assert second.sequence_number - first.sequence_number == 1
     assert second.timestamp - first.timestamp == 6 * FRAME
+
+
+def test_new_parameters_hold_from_the_next_packet_on_without_a_gap(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    sizes = []
+    for codec in (Codec(), Codec(bitrate_bps=16_000), Codec(application="voip"), Codec()):
+        sender.configure(codec)
+        write(bot, tone(440, 10 * FRAME))
+        wire.run(10)
+        sizes.append(sum(len(packet.payload) for packet in wire.packets[-8:]))
+    assert sizes[1] < 0.5 * sizes[0]
+    numbers = [packet.sequence_number for packet in wire.packets]
+    assert {b - a for a, b in itertools.pairwise(numbers)} == {1}
+    assert bot.playback().cursor == 40 * FRAME
+    assert {packet.payload[0] >> 3 for packet in wire.packets[20:30]} != {31}, "SILK may come in"
+    assert abs(level_db(wire.heard()[2 * FRAME : 9 * FRAME]) + 12) < 1
+
+
+def test_a_packet_that_is_ready_survives_new_parameters(sender: Sender, clock: ManualClock) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    write(bot, tone(440, 5 * FRAME))
+    wire.run(2)
+    sender.encode()
+    sender.configure(Codec(application="audio"))
+    bot.flush(FRAME)
+    sender.send(clock.now_ns())
+    assert bot.flushed().sent == 3 * FRAME
+
+
+def test_a_peer_that_plays_stereo_from_now_on_is_sent_stereo(
+    sender: Sender, clock: ManualClock
+) -> None:
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings(channels=2)
+    pair = np.stack((tone(440, 6 * FRAME), tone(900, 6 * FRAME)), axis=1)
+    bot.write_speaker(memoryview(pair.tobytes()))
+    wire.run(3)
+    sender.stereo = True
+    wire.run(3)
+    assert [bool(packet.payload[0] & 0x04) for packet in wire.packets] == [False] * 3 + [True] * 3
+
+
+def test_a_sender_that_cannot_begin_says_so(
+    sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[str] = []
+    sender.on_fault = lambda: faults.append("codec")
+    sender._start(SimpleNamespace(mimeType="audio/opus"))
+    assert faults == ["codec"]
+    assert "cannot begin" in caplog.text
+    assert not sender.sending

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.fakes.rings import rings
 from tests.fakes.wire import FRAME, Wire, write
+from workers.session import Session as WorkerSession
 from workers.webrtc.sender import OPUS_SILENCE, Sender
 
 if TYPE_CHECKING:
@@ -155,3 +157,18 @@ def test_g711_fades_too(clock: ManualClock) -> None:
     assert set(fading[80:]) == {0xFF}
     assert len(set(fading[:70])) > 20
     assert set(silence) == {0xFF}
+
+
+def test_a_flush_between_two_packets_still_fades(wire: Wire, clock: ManualClock) -> None:
+    no_mux: Any = None  # there is no network
+    session = WorkerSession("s_1", clock, lambda _message: None, no_mux)
+    session.peer = SimpleNamespace(sender=wire.sender)  # type: ignore[assignment]  # stand-ins
+    worker, bot = rings()
+    session.rings = SimpleNamespace(ring=worker, rope=None)  # type: ignore[assignment]
+    wire.sender.ring = worker
+    write(bot, tone(440, 20 * FRAME))
+    wire.run(5)
+    bot.flush(480)
+    session.settle(clock.now_ns())
+    wire.run(1)
+    assert bot.flushed().sent == 5 * FRAME + 480
