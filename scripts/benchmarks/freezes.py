@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 WITNESS = Path(__file__).with_name("witness.py")
 MAX_CORES = 8
 END_S = 5
+SETTLE_S = 0.2
 
 
 class Freezes:
@@ -46,8 +48,12 @@ def watch() -> Iterator[Freezes]:
         )
         for core in cores
     ]
-    before = _stolen()
     try:
+        for witness in witnesses:
+            assert witness.stdout is not None
+            witness.stdout.readline()  # `ready`
+        time.sleep(SETTLE_S)
+        before = _stolen()
         yield found
         after = _stolen()
         found.steal_percent = 100 * (after[0] - before[0]) / max(1, after[1] - before[1])

@@ -53,7 +53,7 @@ class Server:
 
     def cpu_by_part(self) -> dict[str, float]:
         """CPU seconds used so far, by part."""
-        return {name: sum(map(_cpu_s, found)) for name, found in self.parts().items()}
+        return cpu_of(self.parts())
 
     def health(self) -> dict[str, Any]:
         """The engine's `/health/ready`."""
@@ -66,6 +66,11 @@ class Server:
             return "none"
         live = [worker for worker in self.health()["workers"] if worker["state"] == "live"]
         return str(live[0].get("priority", "not told")) if live else "no worker"
+
+
+def cpu_of(parts: dict[str, list[psutil.Process]]) -> dict[str, float]:
+    """CPU seconds that the processes have used so far, by part."""
+    return {name: sum(map(_cpu_s, found)) for name, found in parts.items()}
 
 
 def _cpu_s(process: psutil.Process) -> float:

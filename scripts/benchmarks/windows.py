@@ -16,6 +16,7 @@ import numpy as np
 
 from scripts.benchmarks import wire
 from scripts.benchmarks.freezes import Freezes, watch
+from scripts.benchmarks.processes import cpu_of
 from scripts.benchmarks.recording import CallersFailed
 
 if TYPE_CHECKING:
@@ -140,13 +141,14 @@ def place(server: Server, callers: CallerProcess, count: int, *, probes: int = 0
 def take(server: Server, callers: CallerProcess, count: int, seconds: float) -> Window:
     """Measure for so long, again when the callers were late."""
     for attempt in range(1, RETRIES + 2):
+        parts = server.parts()
         with watch() as freezes:
             callers.begin()
-            before = server.cpu_by_part()
+            before = cpu_of(parts)
             time.sleep(seconds)
-            after = server.cpu_by_part()
+            after = cpu_of(parts)
             recording = callers.end()
-        used = {name: after[name] - before.get(name, 0.0) for name in after}
+        used = {name: after[name] - before[name] for name in after}
         window = Window(recording, count, used, attempt, freezes)
         if not window.void:
             break
