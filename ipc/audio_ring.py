@@ -21,6 +21,7 @@ from ipc.ring_layout import (
     MIC_DROPPED,
     MIC_READ,
     MIC_TAIL,
+    MIC_WANT,
     MIC_WRITE,
     NEVER,
     PLAYBACK,
@@ -308,6 +309,11 @@ class WorkerRing(AudioRing):
         return self._words[SPEAKER_MARK]
 
     @property
+    def mic_want(self) -> int:
+        """The bot waits for the mic to reach this cursor (0: for anything, NEVER: for nothing)."""
+        return self._words[MIC_WANT]
+
+    @property
     def speaker_end(self) -> int:
         """Where the bot's utterance ends (NEVER: still open)."""
         return self._words[SPEAKER_END]
@@ -401,6 +407,10 @@ class BotRing(AudioRing):
     def end(self) -> None:
         """Say that the utterance ends with what has been written."""
         self._words[SPEAKER_END] = self._words[SPEAKER_WRITE]
+
+    def want_mic(self, cursor: int) -> None:
+        """Ask for a bell once the mic reaches `cursor`; NEVER takes it back."""
+        self._words[MIC_WANT] = cursor
 
     def mic_waiting(self) -> int:
         """Samples that can be read now."""

@@ -33,6 +33,7 @@ SPEAKER_WANT = 0x0A8 // 8
 SPEAKER_MARK = 0x0B0 // 8
 BOT_PID = 0x0B8 // 8
 SPEAKER_FADE = 0x0C0 // 8
+MIC_WANT = 0x0C8 // 8
 # Line 2 (0x100), written by the worker only.
 SPEAKER_READ = 0x100 // 8
 MIC_WRITE = 0x118 // 8

@@ -323,7 +323,10 @@ class Session:
 
     def _mic_grew(self) -> None:
         rings = self.rings
-        if rings is not None and rings.rope is not None:
+        if rings is None or rings.rope is None:
+            return
+        ring = rings.ring
+        if ring.mic_written >= ring.mic_want:
             self._bell_due = False
             rings.rope.pull()
 

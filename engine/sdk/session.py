@@ -109,6 +109,10 @@ class Session:
                     ring.skip_mic(ring.mic_read + lost)
                 frame = self._next_frame(count, zero_copy)
                 if frame is None:
+                    # The bell rings only for what is wanted. It may have come just before.
+                    ring.want_mic(ring.mic_read + count)
+                    frame = self._next_frame(count, zero_copy)
+                if frame is None:
                     if self.closed:  # only now: what was said before the end is heard
                         return
                     await self._waiters.changed()
@@ -124,6 +128,8 @@ class Session:
                     await asyncio.sleep(0)
         finally:
             self._readers -= 1
+            if not self._readers and not self.closed:
+                ring.want_mic(NEVER)
 
     def _next_frame(self, count: int, zero_copy: bool) -> AudioFrame | None:
         ring = self._rings.ring
@@ -291,6 +297,7 @@ class Session:
     def attach(self, media: Media) -> None:
         """The rings are there."""
         self._media = media
+        media.ring.want_mic(NEVER)  # until somebody listens
         self._speech = Speech(
             media, self._clock, self._waiters, lambda mark: self._events.fire("mark", mark)
         )

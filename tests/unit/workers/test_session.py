@@ -387,3 +387,28 @@ async def test_a_bot_that_waits_for_room_is_woken_once_and_now_and_then_again(
     bot.want(NEVER)
     assert frames(10) == 0
     await session.close("end")
+
+
+async def test_a_bot_is_rung_for_the_mic_only_when_it_reaches_what_the_bot_waits_for(
+    session: Session, peers: list[FakePeer]
+) -> None:
+    rope = Rope()
+    rings = Rings(RingSpec(key=bytes(16), epoch=1), "", cast("BellRope", rope))
+    session.offer_rings(rings)
+    await session.attach_rings(1)
+    await session.answer("one", restart=False)
+    bot = rings.bot_end
+    assert bot is not None
+
+    def hear() -> int:
+        before = rope.pulls
+        rings.ring.write_mic(memoryview(bytes(2 * 960)))
+        session._mic_grew()
+        return rope.pulls - before
+
+    assert hear() == 1, "a bot that says nothing wants everything"
+    bot.want_mic(NEVER)
+    assert hear() == 0
+    bot.want_mic(bot.mic_written + 961)
+    assert [hear(), hear(), hear()] == [0, 1, 1]
+    await session.close("end")
