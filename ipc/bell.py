@@ -66,7 +66,12 @@ class BellRope:
         self._on_unused = on_unused
         self._users = 0
         self._due = False
+        self.waiting = False
         self.missed = 0
+
+    def pull_later(self) -> None:
+        """Ring with the next bell, or at the latest when `BellRopes.ring_waiting` is called."""
+        self.waiting = True
 
     def pull(self) -> None:
         """Ring once this turn of the loop is over, however often it is pulled until then."""
@@ -87,7 +92,7 @@ class BellRope:
             self._socket.close(0)
 
     def _ring(self) -> None:
-        self._due = False
+        self._due = self.waiting = False
         if self._users == 0:
             return
         try:
@@ -112,6 +117,12 @@ class BellRopes:
             rope = BellRope(self._context, path, lambda: self._forget(name))
             self._ropes[name] = rope
         return rope.hold()
+
+    def ring_waiting(self) -> None:
+        """Ring those bells that could wait until now."""
+        for rope in self._ropes.values():
+            if rope.waiting:
+                rope.pull()
 
     def _forget(self, name: str) -> None:
         del self._ropes[name]

@@ -312,7 +312,8 @@ class Session:
         if sent >= wanted and (wanted != self._rung_for or now_ns >= self._ring_again_ns):
             self._rung_for = wanted
             self._ring_again_ns = now_ns + RING_AGAIN_NS
-            self._bell_due = True
+            if rings.rope is not None:
+                rings.rope.pull_later()
         if self._bell_due and rings.rope is not None:
             self._bell_due = False
             rings.rope.pull()

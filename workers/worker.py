@@ -148,11 +148,13 @@ class Worker:
         clock = self._clock
         due_ns = self._pacer.run(clock.now_ns())
         self._timer.arm(due_ns)
-        if self._streams is not None and self._pacer.at_frame:
-            try:
-                self._streams.pump()
-            except Exception:
-                log.exception("the media streams failed")
+        if self._pacer.at_frame:
+            self._ropes.ring_waiting()
+            if self._streams is not None:
+                try:
+                    self._streams.pump()
+                except Exception:
+                    log.exception("the media streams failed")
         now_ns = clock.now_ns()
         if now_ns >= self._beat_due_ns:
             self._beat(now_ns)

@@ -354,6 +354,8 @@ class Rope:
     def pull(self) -> None:
         self.pulls += 1
 
+    pull_later = pull
+
     def let_go(self) -> None:
         pass
 

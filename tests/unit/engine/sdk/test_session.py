@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.sdk.session import MAX_MESSAGES, Session
-from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.errors import ConfigError, SessionClosed
 from ipc.messages import Message, Ok, SendMessage
 from tests.support import until
@@ -234,3 +234,17 @@ async def test_what_is_sent_goes_to_the_engine_with_its_cursor(
         SendMessage(session="s_1", data={"a": 1}),
         SendMessage(session="s_1", data="later", at=480),
     ]
+
+
+async def test_a_bell_for_the_mic_is_asked_for_only_while_somebody_waits(
+    session: Session, media: MemoryMedia
+) -> None:
+    assert media.worker.mic_want == NEVER
+    frames = session.audio()
+    waiting = asyncio.ensure_future(anext(frames))
+    await until(lambda: media.worker.mic_want == 320, what="the wish")
+    media.hear(320)
+    session.look()
+    assert (await waiting).cursor == 0
+    await frames.aclose()  # type: ignore[attr-defined]  # a generator behind its interface
+    assert media.worker.mic_want == NEVER
