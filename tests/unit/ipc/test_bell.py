@@ -61,26 +61,24 @@ async def test_pulls_between_two_looks_are_one_ring(context: Context, runtime_di
 async def test_a_bell_that_can_wait_rings_with_the_next_one_or_when_it_is_time(
     context: Context, runtime_dir: Path
 ) -> None:
-    rings: list[None] = []
-    name = new_name()
-    bell = Bell(context, runtime_dir / name, lambda: rings.append(None))
+    ear, name = Ear(), bell.new_name()
+    rung = Bell(context, runtime_dir / name, ear)
     ropes = BellRopes(context, runtime_dir)
     rope = ropes.take(name)
+
     rope.pull_later()
     assert rope.waiting
     ropes.ring_waiting()
-    await until(lambda: len(rings) == 1, what="the bell")
+    await until(reaches(ear.count, 1))
     assert not rope.waiting
     rope.pull_later()
     rope.pull()
-    await until(lambda: len(rings) == 2, what="the bell")
+    await until(reaches(ear.count, 2))
     assert not rope.waiting
-    ropes.ring_waiting()
-    for _ in range(5):
-        await asyncio.sleep(0)
+
     rope.let_go()
-    bell.close()
-    assert len(rings) == 2
+    rung.close()
+    assert ear.heard == 2
 
 
 async def test_several_workers_ring_one_bell(context: Context, runtime_dir: Path) -> None:
