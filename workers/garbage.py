@@ -1,7 +1,9 @@
 """Garbage collection between two beats.
 
 A collection stops the pacer for as long as it takes, so none comes by itself: the modules are
-frozen, and what sessions leave is collected in gaps that are longer than the last one took.
+frozen, and what sessions leave is collected in gaps that are longer than the last one took. The
+young objects are few; everything is looked through only when sessions have ended, for nothing
+else leaves rings of objects behind.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import time
 from ipc.clock import NS_PER_S
 
 # New objects before a collection of the young is worth its fixed cost (gc's own default: 700).
-YOUNG = 5_000
-# How often everything is looked through, and how long that may be put off for want of a gap.
+YOUNG = 1_000
+# How often everything is looked through when sessions have ended, and how many of them must have
+# ended before that is done even without a gap.
 FULL_NS = 60 * NS_PER_S
-OVERDUE_NS = 600 * NS_PER_S
+OVERDUE_SESSIONS = 200
 FULL, YOUNG_GENERATION = 2, 1
 
 
@@ -27,6 +30,11 @@ class Garbage:
         self.collections = 0
         self._took_ns = {YOUNG_GENERATION: 0, FULL: 0}
         self._full_due_ns = 0
+        self._ended = 0
+
+    def session_ended(self) -> None:
+        """A session has left its objects."""
+        self._ended += 1
 
     def begin(self, now_ns: int) -> None:
         """Everything is imported: keep it out of all collections and collect by hand from now."""
@@ -37,11 +45,12 @@ class Garbage:
 
     def collect(self, now_ns: int, gap_ns: int) -> None:
         """Collect what is due if the gap is longer than the last such collection took."""
-        if now_ns >= self._full_due_ns:
-            overdue = now_ns - self._full_due_ns > OVERDUE_NS
+        if self._ended and now_ns >= self._full_due_ns:
+            overdue = self._ended >= OVERDUE_SESSIONS
             if overdue or gap_ns > self._took_ns[FULL]:
                 self._run(FULL)
                 self._full_due_ns = now_ns + FULL_NS
+                self._ended = 0
                 return
         if gc.get_count()[0] > YOUNG and gap_ns > self._took_ns[YOUNG_GENERATION]:
             self._run(YOUNG_GENERATION)

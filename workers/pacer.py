@@ -62,7 +62,7 @@ class Pacer:
     ) -> None:
         """`on_fault` hears, in the handler of the exception, of a session that failed.
 
-        `drain` is called in each slot when all have sent: what has come is taken in.
+        `drain` is called when all that are due have sent: what has come is taken in.
         Up to 40 sessions use every `stride`-th of the `slots`.
         """
         self._on_fault = on_fault
@@ -134,7 +134,8 @@ class Pacer:
                 paced.send(now_ns)
             except Exception:
                 self._failed(paced)
-        self._drain()
+        if self.due_ns > now_ns:  # when late, those that are due come first
+            self._drain()
         for paced in slots[self._next]:
             try:
                 paced.encode()

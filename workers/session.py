@@ -106,6 +106,8 @@ class Session:
         self.rings: Rings | None = None
         self.offered: Rings | None = None
         self.peer: Peer | None = None
+        # Where the caller's voice arrives; its reorder tells when it wants a `tick`.
+        self.arriving: Receiver | None = None
         # Offers and candidates are carried out one at a time, in the order they came.
         self.signaling = asyncio.Lock()
         self._clock = clock
@@ -143,7 +145,7 @@ class Session:
         except BaseException:
             await peer.close()
             raise
-        self.peer = peer
+        self.peer, self.arriving = peer, peer.receiver
         self._join()
         if old is not None:
             peer.data.inherit(old.data)
@@ -271,13 +273,6 @@ class Session:
         if self.peer is not None:
             self.peer.sender.encode()
 
-    def hear(self, now_ns: int) -> None:
-        """In every slot: what should have come from the caller and has not."""
-        if self.peer is not None:
-            reorder = self.peer.receiver.reorder
-            if reorder is not None and now_ns >= reorder.due_ns:
-                self.peer.receiver.tick(now_ns)
-
     def miss(self, frames: int) -> None:
         """Frames were given up after a stall."""
         if self.peer is not None:
@@ -340,7 +335,7 @@ class Session:
             if given is not None:
                 given.close()
         self.offered = None
-        peer, self.peer = self.peer, None
+        peer, self.peer, self.arriving = self.peer, None, None
         if peer is not None:
             if reason != "caller_left":
                 peer.data.say_goodbye()

@@ -167,9 +167,15 @@ class Worker:
         """In each slot, when all have sent: what has come, and what has not."""
         self._mux.drain()
         now_ns = self._clock.now_ns()
-        for session in [*self._sessions.values()]:
+        overdue = [
+            session
+            for session in self._sessions.values()
+            if session.arriving is not None and now_ns >= session.arriving.reorder.due_ns
+        ]
+        for session in overdue:
             try:
-                session.hear(now_ns)
+                if session.arriving is not None:
+                    session.arriving.tick(now_ns)
             except Exception:
                 self._pacer.remove(session)
                 self._session_failed(session)
@@ -299,6 +305,7 @@ class Worker:
         self._sessions.pop(session.id, None)
         self._pacer.remove(session)
         await session.close(reason)
+        self._garbage.session_ended()
 
 
 def _opened(rings: Rings, stream: int = 0, token: str = "", endpoint: str = "") -> RingOpened:

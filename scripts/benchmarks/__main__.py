@@ -17,6 +17,7 @@ from scripts.benchmarks import (  # noqa: E402
     flush,
     memory,
     pacing,
+    quality,
     report,
     ring,
     sessions,
@@ -129,6 +130,12 @@ def run_sessions(
     _finish([sessions.measure(counts, peers, seconds, plots)], json, markdown)
 
 
+@cli.command("quality")
+def run_quality(json: Json = None, markdown: Markdown = None) -> None:
+    """PESQ of the sent speech beside aiortc's default; needs the package pesq."""
+    _finish([quality.measure()], json, markdown)
+
+
 @cli.command("memory")
 def run_memory(
     json: Json = None,
@@ -156,6 +163,7 @@ def run_all(
         "flush": lambda: flush.measure(8, 60),
         "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),
         "memory": lambda: memory.measure(4, 40),
+        "quality": quality.measure,
     }
     began = time.monotonic()
     reports = []

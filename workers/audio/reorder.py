@@ -125,6 +125,12 @@ class Reorder:
         else:
             self._keep(sequence, timestamp, kind, data, now_ns)
 
+    def begin(self, clock_hz: int, now_ns: int) -> None:
+        """Nothing has come yet, but from now on something should."""
+        self._per_ms = clock_hz // 1000
+        self.frame = 20 * self._per_ms
+        self.due_ns = now_ns + FILL_AFTER_NS
+
     def retune(self, clock_hz: int) -> None:
         """The stream goes on in another codec, whose clock runs at another rate."""
         self.restart()

@@ -37,6 +37,7 @@ PAUSE_BYTES = 2
 # Another source must go on for so many packets, or the first be silent, before it takes over.
 TAKE_OVER_PACKETS = 3
 TAKE_OVER_NS = NS_PER_S // 5
+NEVER_NS = 1 << 62
 SILENCE = memoryview(bytes(4 * 48_000))  # a second, stereo: more is never filled at once
 
 
@@ -75,7 +76,8 @@ class Receiver:
         self._paused = False
         self._wrote = False
         self._timestamp = 0
-        self.reorder: Reorder | None = None
+        self.reorder = Reorder(self, self._clock_hz, clock.now_ns())
+        self.reorder.due_ns = NEVER_NS
         self._rival = (-1, 0)
         self.heard: Callable[[], None] = lambda: None
         # Called when receiving could not begin; the reason is in the log.
@@ -113,7 +115,7 @@ class Receiver:
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
         self._kinds = kinds | self._red_kinds
         self._clock_hz = next((hz for name, hz in kinds.values() if name in SOUND), 48_000)
-        self.reorder = Reorder(self, self._clock_hz, self._clock.now_ns())
+        self.reorder.begin(self._clock_hz, self._clock.now_ns())
         self._unprotector = unprotector
 
     def take_red(self, payload_type: int) -> None:
@@ -135,6 +137,7 @@ class Receiver:
     def stop(self) -> None:
         """Take nothing more."""
         self._unprotector = None
+        self.reorder.due_ns = NEVER_NS
         self._ring = None
         self._close_decoder()
 
@@ -148,7 +151,7 @@ class Receiver:
     def media(self, length: int, now_ns: int) -> None:
         """A datagram lies at the start of the buffer."""
         unprotector, reorder = self._unprotector, self.reorder
-        if unprotector is None or reorder is None or length < HEADER.size:
+        if unprotector is None or length < HEADER.size:
             self.malformed += 1
             return
         buffer = self._buffer
@@ -196,7 +199,7 @@ class Receiver:
 
     def tick(self, now_ns: int) -> None:
         """Each slot: what does not come is concealed or silent."""
-        if self.reorder is not None and self._unprotector is not None:
+        if self._unprotector is not None:
             self.reorder.tick(now_ns)
             if self._wrote:
                 self._wrote = False
@@ -239,7 +242,6 @@ class Receiver:
             if count < TAKE_OVER_PACKETS and now_ns - self._sound_ns < TAKE_OVER_NS:
                 self.unknown += 1
                 return None
-            assert self.reorder is not None  # noqa: S101 - the caller has it
             self.reorder.restart()
         self._rival = (-1, 0)
         self.arrivals = Arrivals(ssrc, self._clock_hz)

@@ -10,7 +10,7 @@ import pytest
 
 from ipc.clock import NS_PER_MS, NS_PER_S
 from workers import garbage as garbage_module
-from workers.garbage import FULL_NS, OVERDUE_NS, YOUNG, Garbage
+from workers.garbage import FULL_NS, OVERDUE_SESSIONS, YOUNG, Garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,26 +79,40 @@ def test_a_collection_needs_a_gap_longer_than_the_last_one_took(
     assert garbage.longest_ns == 2 * NS_PER_MS
 
 
-def test_everything_is_looked_through_each_minute_if_a_gap_allows(
+def test_while_no_session_ends_nothing_is_looked_through(
     garbage: Garbage, collector: Collector
 ) -> None:
+    garbage.collect(100 * FULL_NS, NS_PER_S)
+    assert collector.ran == []
+
+
+def test_after_a_session_everything_is_looked_through_once_a_minute_if_a_gap_allows(
+    garbage: Garbage, collector: Collector
+) -> None:
+    garbage.session_ended()
     garbage.collect(FULL_NS - 1, 4 * NS_PER_MS)
     assert collector.ran == []
     garbage.collect(FULL_NS, 4 * NS_PER_MS)
+    garbage.collect(3 * FULL_NS, NS_PER_S)
+    assert collector.ran == [2], "nobody else has ended"
+    garbage.session_ended()
+    garbage.collect(4 * FULL_NS, 20 * NS_PER_MS)
     assert collector.ran == [2]
-    garbage.collect(2 * FULL_NS, 20 * NS_PER_MS)
-    assert collector.ran == [2]
-    garbage.collect(2 * FULL_NS, 31 * NS_PER_MS)
+    garbage.collect(4 * FULL_NS, 31 * NS_PER_MS)
     assert collector.ran == [2, 2]
 
 
 def test_a_worker_without_gaps_collects_all_the_same_before_it_is_too_late(
     garbage: Garbage, collector: Collector
 ) -> None:
+    garbage.session_ended()
     garbage.collect(FULL_NS, NS_PER_MS)
-    garbage.collect(2 * FULL_NS + OVERDUE_NS, NS_PER_MS)
+    for _ in range(OVERDUE_SESSIONS - 1):
+        garbage.session_ended()
+    garbage.collect(2 * FULL_NS, NS_PER_MS)
     assert collector.ran == [2]
-    garbage.collect(2 * FULL_NS + OVERDUE_NS + 1, NS_PER_MS)
+    garbage.session_ended()
+    garbage.collect(2 * FULL_NS, NS_PER_MS)
     assert collector.ran == [2, 2]
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from ipc.clock import NS_PER_MS, ManualClock
+from tests.support import until
 from workers import gate as gate_module
 from workers.gate import MAX_WAIT_NS, SETTLING_TURNS, Gate
 
@@ -126,7 +127,7 @@ async def test_a_coroutine_waits_for_its_turn_in_the_same_queue() -> None:
     done: list[str] = []
     gate.push(lambda: done.append("first"))
     task = asyncio.create_task(gate.turn())
-    await asyncio.sleep(0)
+    await until(lambda: len(gate) == 2, what="the place in the queue")
     assert not task.done()
     due_ns += 5 * NS_PER_MS
     gate.open()
@@ -140,7 +141,7 @@ async def test_a_coroutine_that_gave_up_takes_nobodys_turn() -> None:
     due_ns = clock.now_ns()
     gate = Gate(asyncio.get_running_loop(), clock, lambda: due_ns)
     task = asyncio.create_task(gate.turn())
-    await asyncio.sleep(0)
+    await until(lambda: len(gate) == 1, what="the place in the queue")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     due_ns += 5 * NS_PER_MS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ import workers.session
 from ipc.audio_ring import NEVER, RingSpec
 from ipc.errors import BotRejected, SdpRejected, StateError
 from ipc.messages import AppMessage, LegState, Message, TrackStatus
+from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.session import MAX_HELD, Rings, Session
 
@@ -18,52 +19,6 @@ if TYPE_CHECKING:
     from ipc.bell import BellRope
     from ipc.clock import ManualClock
     from workers.udp_mux import UdpMux
-
-
-class FakeData:
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-        self.goodbyes = 0
-        self.heir_of: FakeData | None = None
-
-    def inherit(self, old: FakeData) -> None:
-        self.heir_of = old
-
-    def send(self, data: Any) -> None:
-        if data == "not JSON":
-            raise TypeError("not JSON")
-        self.sent.append(data)
-
-    def say_goodbye(self) -> None:
-        self.goodbyes += 1
-
-
-class FakePeer:
-    """A peer that answers when the test lets it."""
-
-    made: list[FakePeer]
-    gate: asyncio.Event
-
-    def __init__(self, _mux: object, **callbacks: Any) -> None:
-        self.callbacks = callbacks
-        self.sender, self.receiver = callbacks["sender"], callbacks["receiver"]
-        self.data = FakeData()
-        self.state: str | None = None
-        self.answers: list[str] = []
-        self.closed = self.broken = False
-        self.fault = ""
-        FakePeer.made.append(self)
-
-    async def answer(self, sdp: str) -> str:
-        await FakePeer.gate.wait()
-        if sdp == "bad":
-            self.broken = True
-            raise SdpRejected("bad")
-        self.answers.append(sdp)
-        return f"answer to {sdp}"
-
-    async def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture

@@ -58,6 +58,11 @@ def muxed(mux: UdpMux, clock: Clock, public: dict[str, str] | None = None) -> Mu
     return made
 
 
+def waits(ours: MuxedConnection) -> bool:
+    """Whether `connect` waits for a candidate."""
+    return bool(ours._candidate_came._waiters)
+
+
 async def introduce(one: aioice.Connection, other: aioice.Connection) -> None:
     for a, b in ((one, other), (other, one)):
         await a.gather_candidates()
@@ -131,8 +136,7 @@ async def test_candidates_may_come_while_it_connects(mux: UdpMux, clock: Clock) 
     ours.remote_username, ours.remote_password = theirs.local_username, theirs.local_password
     theirs.remote_username, theirs.remote_password = ours.local_username, ours.local_password
     connecting = asyncio.create_task(ours.connect())
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await until(lambda: waits(ours), what="the wait for candidates")
     assert not connecting.done()
     for candidate in theirs.local_candidates:
         await ours.add_remote_candidate(candidate)
@@ -151,7 +155,7 @@ async def test_without_any_candidate_it_fails_when_they_have_ended(
     await ours.gather_candidates()
     ours.remote_username, ours.remote_password = "them", "a password of theirs, 22+"
     connecting = asyncio.create_task(ours.connect())
-    await asyncio.sleep(0)
+    await until(lambda: waits(ours), what="the wait for candidates")
     await ours.add_remote_candidate(None)
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(DEADLINE_S):
@@ -164,7 +168,7 @@ async def test_closing_ends_what_is_still_connecting(mux: UdpMux, clock: Clock) 
     await ours.gather_candidates()
     ours.remote_username, ours.remote_password = "them", "a password of theirs, 22+"
     connecting = asyncio.create_task(ours.connect())
-    await asyncio.sleep(0)
+    await until(lambda: waits(ours), what="the wait for candidates")
     await ours.close()
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(DEADLINE_S):

@@ -1,0 +1,56 @@
+"""A peer that answers when the test lets it, for sessions without a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipc.errors import SdpRejected
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class FakeData:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.goodbyes = 0
+        self.heir_of: FakeData | None = None
+
+    def inherit(self, old: FakeData) -> None:
+        self.heir_of = old
+
+    def send(self, data: Any) -> None:
+        if data == "not JSON":
+            raise TypeError("not JSON")
+        self.sent.append(data)
+
+    def say_goodbye(self) -> None:
+        self.goodbyes += 1
+
+
+class FakePeer:
+    """A peer that answers when the test lets it."""
+
+    made: list[FakePeer]
+    gate: asyncio.Event
+
+    def __init__(self, _mux: object, **callbacks: Any) -> None:
+        self.callbacks = callbacks
+        self.sender, self.receiver = callbacks["sender"], callbacks["receiver"]
+        self.data = FakeData()
+        self.state: str | None = None
+        self.answers: list[str] = []
+        self.closed = self.broken = False
+        self.fault = ""
+        FakePeer.made.append(self)
+
+    async def answer(self, sdp: str) -> str:
+        await FakePeer.gate.wait()
+        if sdp == "bad":
+            self.broken = True
+            raise SdpRejected("bad")
+        self.answers.append(sdp)
+        return f"answer to {sdp}"
+
+    async def close(self) -> None:
+        self.closed = True
