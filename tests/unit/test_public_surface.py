@@ -33,9 +33,10 @@ IPC = {
     "loop": "new_runner",
     "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
     "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected "
-    "Disconnected DropRing Envelope Failure Goodbye Hello LegState Message Offer OfferSession Ok OpenRing "
-    "RingAttached RingOpened SendMessage SessionClosed TrackStatus Unreadable Welcome WorkerBeat "
-    "WorkerHello WorkerSettings check_data decode encode",
+    "Disconnected DropRing Envelope Failure Goodbye Hello LegState Message Offer "
+    "OfferSession Ok OpenRing RingAttached RingOpened SendMessage SessionClosed "
+    "TrackStatus Unreadable Welcome WorkerBeat WorkerHello WorkerSettings check_data "
+    "decode encode",
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
