@@ -37,6 +37,7 @@ from ipc.messages import (
     Configure,
     Connected,
     Disconnected,
+    GetStats,
     LegState,
     Message,
     Offer,
@@ -44,6 +45,7 @@ from ipc.messages import (
     RingOpened,
     SendMessage,
     SessionClosed,
+    Stats,
     TrackStatus,
     check_data,
 )
@@ -196,6 +198,22 @@ class Sessions:
             session.worker, Candidates(session=session.id, candidates=candidates)
         )
 
+    async def stats(self, name: str) -> Stats:
+        """How a session does, by its id or by the `pc_id` of its caller.
+
+        Raises SessionNotFound, WorkerError.
+        """
+        session = self._sessions.get(name) or self._by_pc.get(name)
+        if session is None:
+            raise SessionNotFound("there is no such session; it may have ended")
+        return await self._ask_stats(session)
+
+    async def _ask_stats(self, session: Session) -> Stats:
+        found = await self._supervisor.request(session.worker, GetStats(session=session.id))
+        if not isinstance(found, Stats):
+            raise WorkerDied("the worker's reply carries no statistics")
+        return found
+
     def _create(self, request_data: Any) -> Session:
         if self.stopping:
             raise Overloaded("the engine is shutting down", code="stopping")
@@ -315,6 +333,8 @@ class Sessions:
             return Ok()
         if isinstance(message, Configure):
             return await self._supervisor.request(self._of(bot, message.session).worker, message)
+        if isinstance(message, GetStats):
+            return await self._ask_stats(self._of(bot, message.session))
         raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a bot")
 
     def bot_message(self, bot: BotHandle, message: Message) -> None:

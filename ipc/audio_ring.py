@@ -16,9 +16,12 @@ from ipc.ring_layout import (
     BOT_PID,
     CAPTURE,
     DATA_OFFSET,
+    FLUSH_NS,
     FLUSHES,
     FRAME_MS,
+    MIC_CONCEALED,
     MIC_DROPPED,
+    MIC_FILLED,
     MIC_READ,
     MIC_TAIL,
     MIC_WANT,
@@ -289,6 +292,11 @@ class WorkerRing(AudioRing):
         self._answer(flush_to, sent)
 
     @property
+    def flush_asked_ns(self) -> int:
+        """When the bot asked for its newest flush, by its word; 0 when it does not say."""
+        return self._words[FLUSH_NS]
+
+    @property
     def flush_ack(self) -> int:
         """The newest flush that was applied."""
         return self._words[SPEAKER_FLUSH_ACK]
@@ -331,6 +339,14 @@ class WorkerRing(AudioRing):
     def beat(self, now_ns: int) -> None:
         """Say that the worker is alive."""
         self._words[WORKER_BEAT] = now_ns
+
+    def count_concealed(self, samples: int) -> None:
+        """Add mic samples that were made up for lost packets."""
+        self._words[MIC_CONCEALED] += samples
+
+    def count_filled(self, samples: int) -> None:
+        """Add mic samples that were put in because nothing came."""
+        self._words[MIC_FILLED] += samples
 
     def count_underrun(self, samples: int) -> None:
         """Add samples of silence that were sent because the ring ran dry mid-utterance."""
@@ -382,6 +398,10 @@ class BotRing(AudioRing):
         fence()
         words[SPEAKER_FLUSH_TO] = flush_to
         return flush_to
+
+    def flushing(self, now_ns: int) -> None:
+        """Say when the flush that follows was asked for; for statistics only."""
+        self._words[FLUSH_NS] = now_ns
 
     def flushed(self) -> Flushed:
         """The worker's newest answer to a flush."""

@@ -22,6 +22,7 @@ from ipc.errors import (
     VersionMismatch,
     from_wire,
 )
+from ipc.stats import AnyRecord
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
@@ -118,6 +119,18 @@ class Configure(Message):
 
     session: str
     codec: Codec
+
+
+class GetStats(Message):
+    """Bot to engine to worker: how does the session do? Request; answered with `Stats`."""
+
+    session: str
+
+
+class Stats(Message):
+    """The records that `ipc.stats` describes."""
+
+    records: list[AnyRecord]
 
 
 # -- `workers`: engine and worker ---------------------------------------------------------

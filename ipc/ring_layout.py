@@ -34,6 +34,7 @@ SPEAKER_MARK = 0x0B0 // 8
 BOT_PID = 0x0B8 // 8
 SPEAKER_FADE = 0x0C0 // 8
 MIC_WANT = 0x0C8 // 8
+FLUSH_NS = 0x0D0 // 8
 # Line 2 (0x100), written by the worker only.
 SPEAKER_READ = 0x100 // 8
 MIC_WRITE = 0x118 // 8
@@ -304,6 +305,16 @@ class AudioRing:
     def mic_dropped(self) -> int:
         """Samples that were overwritten before the bot read them."""
         return self._words[MIC_DROPPED]
+
+    @property
+    def mic_concealed(self) -> int:
+        """Samples that were made up for lost packets."""
+        return self._words[MIC_CONCEALED]
+
+    @property
+    def mic_filled(self) -> int:
+        """Samples of silence, or comfort noise, that were put in because nothing came."""
+        return self._words[MIC_FILLED]
 
 
 def _samples(

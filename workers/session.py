@@ -20,6 +20,7 @@ from ipc.codec import Codec
 from ipc.errors import BotRejected, StateError
 from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
 from ipc.segment import Segment
+from workers import stats
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from ipc.bell import BellRope
     from ipc.clock import Clock
+    from ipc.stats import AnyRecord
     from workers.udp_mux import UdpMux
 
 log = logging.getLogger(__name__)
@@ -118,6 +120,7 @@ class Session:
         self._rung_for = NEVER
         self._ring_again_ns = 0
         self._flush_ack = 0
+        self._flushes = stats.Flushes()
         self.dropped_messages = 0
         self._closed = False
         self._replaced: list[asyncio.Task[None]] = []
@@ -294,6 +297,7 @@ class Session:
             ring.apply_flush()
         if ring.flush_ack != self._flush_ack:
             self._flush_ack = ring.flush_ack
+            self._flushes.answered(ring.flush_asked_ns, self._clock.now_ns())
             self._bell_due = True
             self._release_held(ring.flush_sent)
             while self._held and self._held[0][0] <= self._flush_ack:
@@ -325,6 +329,23 @@ class Session:
         if ring.mic_written >= ring.mic_want:
             self._bell_due = False
             rings.rope.pull()
+
+    def stats(self, unix_ns: int) -> list[AnyRecord]:
+        """How the session does at `unix_ns`; see `ipc.stats`."""
+        peer = self.peer
+        return stats.records(
+            stats.Sources(
+                sender=peer.sender if peer is not None else None,
+                receiver=peer.receiver if peer is not None else None,
+                pair=peer.pair if peer is not None else None,
+                ring=self.rings.ring if self.rings is not None else None,
+                flushes=self._flushes,
+                dropped_messages=self.dropped_messages,
+                datagrams=self._mux.received,
+                dropped=self._mux.dropped,
+            ),
+            unix_ns,
+        )
 
     async def close(self, reason: str) -> None:
         """End the leg politely and give the rings back."""

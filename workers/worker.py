@@ -29,6 +29,7 @@ from ipc.messages import (
     CloseSession,
     Configure,
     DropRing,
+    GetStats,
     LegState,
     Message,
     Offer,
@@ -37,6 +38,7 @@ from ipc.messages import (
     RingAttached,
     RingOpened,
     SendMessage,
+    Stats,
     WorkerBeat,
     WorkerHello,
     WorkerSettings,
@@ -225,6 +227,8 @@ class Worker:
         if isinstance(message, Configure):
             self._session(message.session).configure(message.codec)
             return Ok()
+        if isinstance(message, GetStats):
+            return Stats(records=self._session(message.session).stats(time.time_ns()))
         if isinstance(message, RingAttached):
             await self._session(message.session).attach_rings(message.epoch)
             return Ok()

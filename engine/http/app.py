@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
 from engine.bots import Bots
-from engine.http import health, offer
+from engine.http import health, offer, stats
 from engine.sessions import Sessions
 from engine.supervisor import Supervisor
 from ipc.errors import (
@@ -71,6 +71,7 @@ def build(
     """
     app = FastAPI(title="Backbeat", version=engine.__version__, redoc_url=None)
     app.include_router(offer.router(sessions))
+    app.include_router(stats.router(sessions, loopback=loopback))
     app.include_router(health.router(sessions, supervisor, bots))
     _serve_playground(app)
     app.add_exception_handler(BackbeatError, _failed)

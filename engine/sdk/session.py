@@ -18,9 +18,18 @@ from engine.sdk.speech import Flushed, Playable, Played, Speech
 from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.clock import Clock, MonotonicClock
 from ipc.codec import Application, Codec
-from ipc.errors import ConfigError, SessionClosed
+from ipc.errors import ConfigError, SessionClosed, WorkerError
 from ipc.frames import AudioFrame
-from ipc.messages import CloseSession, Configure, Message, SendMessage, check_data
+from ipc.messages import (
+    CloseSession,
+    Configure,
+    GetStats,
+    Message,
+    SendMessage,
+    Stats,
+    check_data,
+)
+from ipc.stats import as_report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -235,6 +244,19 @@ class Session:
             Configure(session=self.id, codec=codec), timeout_s=REQUEST_DEADLINE_S
         )
         self.codec = codec
+
+    async def stats(self) -> dict[str, dict[str, Any]]:
+        """How the call does: records by their id, with W3C's names, as a browser's `getStats`.
+
+        `inbound-audio`, `outbound-audio`, `remote-inbound-audio` (after the caller's first
+        report), `candidate-pair`, `backbeat-media` and others; `ipc.stats` describes each.
+        Raises SessionClosed, and WorkerError when the worker does not answer.
+        """
+        self._check_open()
+        found = await self._line.request(GetStats(session=self.id), timeout_s=REQUEST_DEADLINE_S)
+        if not isinstance(found, Stats):
+            raise WorkerError("the engine's reply carries no statistics")
+        return as_report(found.records)
 
     # -- messages and events --------------------------------------------------------------
 

@@ -366,6 +366,7 @@ class Speech:
         self.settle()  # so that no answer to an earlier flush is missed
         ring = self._ring
         heard = self._estimate_heard()
+        ring.flushing(self._clock.now_ns())
         flush_to = self._media.flush(round(fade_ms * ring.speaker.hz / 1000))
         self._flushes += 1
         self._drop_unwritten(flush_to)

@@ -41,6 +41,8 @@ IPC = {
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
     "segment": "Segment names_of new_name unlink_name",
+    "stats": "CandidatePair IceCandidate InboundRtp LocalCandidate Media OutboundRtp Record "
+    "RemoteCandidate RemoteInboundRtp WorkerPort as_report",
     "sockets": "SocketReader check_endpoint open_socket",
 }
 # What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).

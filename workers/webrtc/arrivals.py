@@ -17,7 +17,7 @@ class Arrivals:
         self.ssrc = ssrc
         self.packets = 0
         self.octets = 0
-        self._clock_hz = clock_hz
+        self.clock_hz = clock_hz
         self._base = -1
         self._highest = 0  # with the number of wraps above its 16 bits
         self._transit = 0
@@ -30,7 +30,7 @@ class Arrivals:
         """A packet of the source has come."""
         self.packets += 1
         self.octets += octets
-        transit = now_ns * self._clock_hz // NS_PER_S - timestamp
+        transit = now_ns * self.clock_hz // NS_PER_S - timestamp
         if self._base < 0:
             self._base = self._highest = sequence
             self._transit = transit
@@ -44,7 +44,7 @@ class Arrivals:
         if change >= 1 << 31:
             change = (1 << 32) - change
         # A step of more than a second is a new timeline, not jitter.
-        if change < self._clock_hz:
+        if change < self.clock_hz:
             self._jitter_q4 += change - (self._jitter_q4 + 8 >> 4)
 
     def sender_reported(self, ntp: int, now_ns: int) -> None:
@@ -64,7 +64,7 @@ class Arrivals:
     @property
     def jitter_s(self) -> float:
         """The interarrival jitter."""
-        return (self._jitter_q4 >> 4) / self._clock_hz
+        return (self._jitter_q4 >> 4) / self.clock_hz
 
     def report_block(self, now_ns: int) -> bytes:
         """What RTCP says of it now; the fraction lost is since the last such block."""

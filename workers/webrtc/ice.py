@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import ipaddress
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import aioice.ice
@@ -37,6 +38,7 @@ SILENT_NS = 1 * NS_PER_S
 LOST_NS = 4 * NS_PER_S
 ASK_S = 0.5
 ASK_ANYWAY_NS = 5 * NS_PER_S
+RETRANSMIT_NS = int(stun.RETRY_RTO * NS_PER_S)
 
 
 def local_addresses(wanted: list[str]) -> list[str]:
@@ -74,6 +76,18 @@ def public_addresses(local: list[str], wanted: list[str]) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenPair:
+    """The path of the moment; the round trip is that of the newest check, None before any."""
+
+    local: Address
+    local_type: str
+    remote: Address
+    remote_type: str
+    rtt_ns: int | None
+    answers: int
+
+
 class MuxedProtocol(StunProtocol):
     """An aioice socket that is an end of the mux, or of a TURN relay."""
 
@@ -107,6 +121,20 @@ class MuxedProtocol(StunProtocol):
         if not self.transport.is_closing():
             super().datagram_received(data, address)
 
+    async def request(
+        self,
+        request: stun.Message,
+        addr: Address,
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, Address]:
+        """Ask a peer or a server; how long a peer took is remembered."""
+        asked_ns = self.receiver.clock.now_ns()
+        answer = await super().request(request, addr, integrity_key, retransmissions)
+        if integrity_key is not None:
+            self.receiver.answered(self.receiver.clock.now_ns() - asked_ns)
+        return answer
+
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         """Answering a check means that it was authentic: now we know who lives there."""
         if message.message_class == stun.Class.RESPONSE:
@@ -127,12 +155,37 @@ class MuxedConnection(Connection):
         super().__init__(*args, **kwargs)
         self.heard_ns = self.clock.now_ns()
         self.receiver: Leg | None = None  # who takes media, once it is negotiated
+        self._rtt_ns: int | None = None
+        self._answers = 0
         self._checking: asyncio.Task[None] | None = None
         self._candidate_came = asyncio.Event()
 
     def heard(self) -> None:
         """Something authentic has come from the peer."""
         self.heard_ns = self.clock.now_ns()
+
+    def answered(self, took_ns: int) -> None:
+        """The peer has answered a check of ours."""
+        self._answers += 1
+        # After a retransmission nobody knows which of the requests was answered.
+        if took_ns < RETRANSMIT_NS:
+            self._rtt_ns = took_ns
+
+    @property
+    def chosen(self) -> ChosenPair | None:
+        """The pair that media takes; None before ICE has chosen one."""
+        pair = self._nominated.get(1)
+        if pair is None:
+            return None
+        local, remote = pair.local_candidate, pair.remote_candidate
+        return ChosenPair(
+            local=(local.host, local.port),
+            local_type=local.type,
+            remote=(remote.host, remote.port),
+            remote_type=remote.type,
+            rtt_ns=self._rtt_ns,
+            answers=self._answers,
+        )
 
     def media(self, length: int, now_ns: int) -> None:
         """RTP or RTCP lies in the mux' buffer."""

@@ -20,6 +20,7 @@ from aiortc import (
 from aiortc.sdp import candidate_from_sdp
 
 from ipc.errors import Overloaded, SdpRejected, StateError
+from workers.webrtc import hooks
 from workers.webrtc.data_channel import DataChannel
 from workers.webrtc.sdp import Offer, is_mdns_candidate
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ipc.messages import Candidate
     from workers.udp_mux import UdpMux
+    from workers.webrtc.ice import ChosenPair
     from workers.webrtc.receiver import Receiver
     from workers.webrtc.sender import Sender
 
@@ -104,6 +106,13 @@ class Peer:
         if offer.red_type is not None:
             self.receiver.take_red(offer.red_type)
         return offer.answer(local.sdp)
+
+    @property
+    def pair(self) -> ChosenPair | None:
+        """The path that ICE has chosen, once it has."""
+        transports = [transceiver.receiver.transport for transceiver in self._pc.getTransceivers()]
+        found: ChosenPair | None = hooks.connection_of(transports[0]).chosen if transports else None
+        return found
 
     async def add_candidates(self, candidates: list[Candidate]) -> None:
         """Add trickled candidates; an empty one ends them. Raises SdpRejected."""

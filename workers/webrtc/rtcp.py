@@ -46,12 +46,17 @@ class Report(NamedTuple):
 
 @dataclass(slots=True)
 class Reception:
-    """How the receiver does, by its newest report: fractions of 1, microseconds, packets."""
+    """How the receiver does, by its newest report: fractions of 1, microseconds, packets.
+
+    `reports` and `round_trips` tell how many there were, and how often a trip was measured.
+    """
 
     fraction_lost: float = 0.0
     packets_lost: int = 0
     jitter_us: int = 0
     rtt_us: int = 0
+    reports: int = 0
+    round_trips: int = 0
 
 
 def ntp_time(unix_ns: int) -> int:

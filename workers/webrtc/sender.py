@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FRAMES_PER_S = 50
+FRAME_NS = NS_PER_S // FRAMES_PER_S
 # What a CELT encoder settles to when it is given digital silence.
 OPUS_SILENCE = b"\xf8\xff\xfe"
 REPORT_NS = NS_PER_S
@@ -105,6 +106,9 @@ class Sender:
         self.red_type: int | None = None
         self.redundancy = Redundancy()
         self.packets = self.octets = self.underruns = self.failures = 0
+        # How far behind its schedule a packet leaves: the sum over all beats, and the worst.
+        self.beats = self.late_ns = self.worst_late_ns = 0
+        self._due_ns = 0
 
     # -- set-up ---------------------------------------------------------------------------
 
@@ -146,6 +150,11 @@ class Sender:
             self._codec = codec
             if self._encoder is not None and not self._encoder.configure(codec):
                 self._make_encoder()
+
+    @property
+    def ssrc(self) -> int | None:
+        """The stream's number; None before packets leave."""
+        return self._packet.ssrc if self._packet is not None else None
 
     @property
     def sending(self) -> bool:
@@ -197,6 +206,7 @@ class Sender:
         self._view = memoryview(packet.buffer)
         self._cname = cname
         self._report_due_ns = self._clock.now_ns() + REPORT_NS // 4
+        self._due_ns = 0
         self._make_encoder()
 
     def _stop(self) -> None:
@@ -379,6 +389,7 @@ class Sender:
         packet, ring = self._packet, self._ring
         if packet is None or self._protector is None or self._path is None:
             return
+        self._keep_time(now_ns)
         if ring is not None and not self._fading:
             flush_to = ring.flush_due()
             if flush_to is not None or ring.flush_ack != self._flush_ack:
@@ -415,8 +426,21 @@ class Sender:
             self._send_report(packet, now_ns)
         packet.advance(self._clock_ticks)
 
+    def _keep_time(self, now_ns: int) -> None:
+        """The schedule is that of the most punctual packet so far, 20 ms from one to the next."""
+        late_ns = now_ns - self._due_ns
+        if late_ns < 0 or not self._due_ns:
+            self._due_ns, late_ns = now_ns, 0
+        self._due_ns += FRAME_NS
+        self.beats += 1
+        self.late_ns += late_ns
+        if late_ns > self.worst_late_ns:
+            self.worst_late_ns = late_ns
+
     def miss(self, frames: int) -> None:
         """Frames were given up after a stall: the RTP clock goes on without them."""
+        if self._due_ns:
+            self._due_ns += frames * FRAME_NS
         if self._packet is not None:
             self._packet.advance(frames * self._clock_ticks)
 
@@ -472,6 +496,7 @@ class Sender:
             if packet is None or report.ssrc != packet.ssrc:
                 continue
             reception = self.reception
+            reception.reports += 1
             reception.fraction_lost = report.fraction_lost / 256
             self.redundancy.reported(reception.fraction_lost)
             reception.packets_lost = report.packets_lost
@@ -479,3 +504,4 @@ class Sender:
             rtt = rtcp.round_trip_us(time.time_ns(), report.lsr, report.dlsr)
             if rtt is not None:
                 reception.rtt_us = rtt
+                reception.round_trips += 1
