@@ -103,5 +103,6 @@ class BotProcesses:
 
     def _spawn_later(self, number: int, lived_s: float) -> None:
         delay_s = self._backoffs[number].ended(lived_s)
+        log.info("bot_process_again", bot=self._spec, in_s=round(delay_s, 1))
         loop = asyncio.get_running_loop()
         self._timers[number] = loop.call_later(delay_s, self._spawn, number)

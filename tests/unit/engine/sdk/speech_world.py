@@ -172,6 +172,8 @@ class World:
     def pull(self) -> None:
         self.rung = True
 
+    pull_later = pull
+
     def let_go(self) -> None:
         pass
 
