@@ -10,8 +10,9 @@ next in order is decoded on arrival. The rules, one per case:
 - *Behind its turn*: a duplicate, or its gap was given up: dropped and counted.
 - *Far away*, forward by a second or back by two packets in a row: the stream began anew.
 - *Nothing for 65 ms* (mute, DTX, outage): silence at the pace of time, so that who listens for
-  the end of speech never starves. Speech that arrives late is appended all the same; the
-  surplus is taken out of the next such silence.
+  the end of speech never starves (the sink lets speech that broke off fade out first). When what
+  comes next tells that packets were lost, only what is still missing is bridged. Speech that
+  arrives late is appended all the same; the surplus is taken out of the next such silence.
 - *A step in time without a missing packet* (DTX): silence as long as the step, less what was
   filled already.
 
@@ -219,8 +220,11 @@ class Reorder:
         if missing < 0:
             most = MAX_SURPLUS_MS * self._per_ms
             self._surplus = min(most, self._surplus - missing)
-        elif 0 < missing <= MAX_STEP_MS * self._per_ms:
-            self._fill(missing)
+            return
+        paid = min(missing, self._surplus)
+        self._surplus -= paid
+        if 0 < missing - paid <= MAX_STEP_MS * self._per_ms:
+            self._fill(missing - paid)
 
     def _play_kept(self, now_ns: int) -> None:
         kept = self._kept
@@ -271,22 +275,24 @@ class Reorder:
             del self._given_up[next(iter(self._given_up))]
         timestamp, kind, data = kept[first]
         step = (timestamp - self._next_timestamp) & 0xFFFFFFFF
-        if 0 < step < 1 << 31 and not self._filled:
-            self._bridge(step, missing, kind, data)
+        if self._filled < step < 1 << 31:
+            self._bridge(step - self._filled, missing, kind, data)
             self._next_timestamp = timestamp
+            self._filled = 0
         self._next = first
         self.due_ns = now_ns + FILL_AFTER_NS
         self._play_kept(now_ns)
 
     def _bridge(self, step: int, missing: int, kind: int, data: bytes) -> None:
-        most = MAX_CONCEALED_MS * self._per_ms
+        most = max(0, MAX_CONCEALED_MS * self._per_ms - self._filled)
         frame = min(self.frame, step)
         before = step - frame
         if missing == 1 and before > frame:
             # The sender paused, too: only one packet's worth was speech.
             before = 0
         if before:
-            self._conceal(min(before, most))
+            if most:
+                self._conceal(min(before, most))
             if before > most:
                 self._fill(before - most)
         if self._sink.recover(kind, data, len(data), frame):

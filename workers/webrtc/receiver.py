@@ -74,6 +74,8 @@ class Receiver:
         self._decoder: decoders.Decoder | None = None
         self._pcm = memoryview(b"")
         self._paused = False
+        # How many samples the concealment of speech that breaks off still lasts.
+        self._tail = 0
         self._wrote = False
         self._timestamp = 0
         self.reorder = Reorder(self, self._clock_hz, clock.now_ns())
@@ -143,6 +145,7 @@ class Receiver:
 
     def _close_decoder(self) -> None:
         decoder, self._decoder, self._kind = self._decoder, None, -1
+        self._tail = 0
         if decoder is not None:
             decoder.close()
 
@@ -277,9 +280,11 @@ class Receiver:
         if decoder is None or kind != self._kind:
             decoder = self._make_decoder(codec, ring)
             self._kind = kind
-        count = decoder.decode(data, length)
+        # Of nothing, decoders make as much as they can.
+        count = decoder.decode(data, length) if length else 0
         if not count:
             return 0
+        self._tail = ring.mic.hz * decoders.FADE_MS // 1000
         self._paused = length <= PAUSE_BYTES
         self._append(ring, count)
         return count * self._clock_hz // ring.mic.hz
@@ -301,16 +306,26 @@ class Receiver:
             self._append(ring, decoder.conceal(ticks * ring.mic.hz // self._clock_hz))
 
     def fill(self, ticks: int) -> None:
-        """Append silence, or the noise of a sender that paused."""
+        """Append silence, or the noise of a sender that paused; speech that broke off fades."""
         ring, decoder = self._ring, self._decoder
         if ring is None:
             return
         count = ticks * ring.mic.hz // self._clock_hz
-        if self._paused and decoder is not None and (made := decoder.comfort(count)):
-            self._append(ring, made)
+        if self._paused:
+            made = decoder.comfort(count) if decoder is not None else 0
         else:
+            made = self._fade_out(min(count, self._tail))
+        if made:
+            self._append(ring, made)
+        if made < count:
             self._wrote = True
-            ring.write_mic(SILENCE[: count * ring.mic.stride])
+            ring.write_mic(SILENCE[: (count - made) * ring.mic.stride])
+
+    def _fade_out(self, count: int) -> int:
+        """Speech broke off: it must not end with a click."""
+        made = self._decoder.conceal(count) if count and self._decoder is not None else 0
+        self._tail = self._tail - made if made else 0
+        return made
 
     def _append(self, ring: WorkerRing, count: int) -> None:
         self._wrote = True

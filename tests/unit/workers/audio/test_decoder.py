@@ -91,7 +91,7 @@ def test_what_is_no_packet_is_told_and_harms_nothing(data: bytes) -> None:
     assert all(len(decoded(into, packet)) == 960 for packet in good[5:])
 
 
-def test_concealment_carries_the_tone_on_and_fades_to_nothing_in_120_ms() -> None:
+def test_concealment_carries_the_tone_on_and_fades_to_nothing_in_100_ms() -> None:
     into = opus_decoder()
     for data in packets(tone(48_000, 25)):
         before = level(decoded(into, data))

@@ -128,6 +128,17 @@ def test_an_outage_with_loss_takes_as_long_in_the_ring_as_on_the_clock() -> None
     assert line.listener.ms() == 32 * 20
 
 
+def test_of_a_gap_that_silence_has_begun_to_fill_only_the_rest_is_bridged() -> None:
+    line = Line()
+    line.listener.redundant.add(5)
+    line.arrive(0)
+    line.at(100).arrive(5)
+    line.at(120)
+    assert line.heard == [
+        ("play", 0), ("fill", 20), ("fill", 20), ("conceal", 20), ("recover", 4), ("play", 5),
+    ]  # fmt: skip
+
+
 def test_a_packet_that_came_too_late_makes_the_next_gap_wait_for_its_like() -> None:
     line = Line()
     line.arrive(0)
@@ -223,6 +234,19 @@ def test_speech_that_comes_late_is_appended_and_the_surplus_leaves_the_next_sile
     assert len(line.heard) == before, "the next silence is as much shorter"
     line.at(366 + filled + 20)
     assert line.heard[before:] == [("fill", 20)] * 2
+
+
+def test_a_pause_that_the_network_made_shorter_pays_back_what_was_made_before() -> None:
+    line = Line()
+    line.arrive(0)
+    line.at(300).arrive(1)  # 280 ms late; 240 ms of silence were made
+    line.at(310).arrive(2, step_ms=200)  # a pause of 200 ms at the sender, 10 ms here
+    line.at(350)
+    assert line.heard == [("play", 0), *[("fill", 20)] * 12, ("play", 1), ("play", 2)]
+    line.at(310 + 65 + 39)
+    assert line.heard[-1] == ("play", 2)
+    line.at(310 + 65 + 41)
+    assert line.heard[-1] == ("fill", 20)
 
 
 def test_a_packet_without_sound_keeps_its_place_and_its_time_becomes_silence() -> None:
