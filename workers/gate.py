@@ -7,6 +7,7 @@ let in when more than a millisecond is left, the next one after its tasks have h
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipc.clock import Clock
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING = 4096
 NEEDED_NS = 1 * NS_PER_MS
@@ -46,7 +49,7 @@ class Gate:
         return len(self._waiting)
 
     def push(self, work: Callable[[], None]) -> bool:
-        """Do `work`, which must not raise, when there is time; False when too much waits."""
+        """Do `work` when there is time; False when too much waits."""
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
             return False
@@ -76,7 +79,10 @@ class Gate:
                 return
             _, work = self._waiting.popleft()
             self._settling = SETTLING_TURNS
-            work()
+            try:
+                work()
+            except Exception:  # whatever it was, those behind it are let in
+                log.exception("an input failed")
         self._loop.call_soon(self._next)
 
     def _may_pass(self, now_ns: int) -> bool:

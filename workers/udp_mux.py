@@ -235,6 +235,10 @@ class UdpMux:
                 else:
                     self._other(local, bytes(buffer[:length]), address[:2])
 
+    def malformed(self) -> None:
+        """What was let in could not be read."""
+        self.dropped["malformed"] += 1
+
     def inject(self, data: bytes, leg: Leg) -> None:
         """Media that came another way (a relay)."""
         length = len(data)
@@ -253,17 +257,24 @@ class UdpMux:
             else:
                 protocol = self._asked.pop(data[8:20], None)
                 why = "response_for_nobody"
-        else:
+        elif data and 19 < data[0] < 64:
             protocol = self._legs.get(address)
             why = "handshake_of_nobody"
+        else:  # RFC 7983 knows no more that could be for us
+            protocol, why = None, "unknown_kind"
         if protocol is None:
             self.dropped[why] += 1
             return
         self.wait(protocol, data, address)
 
     def wait(self, protocol: Any, data: bytes, address: Address) -> None:
-        """Let a datagram in when there is time for it; a leg has only so many waiting."""
-        if protocol.waiting >= MAX_WAITING:
+        """Let a datagram in when there is time for it; a leg has only so many waiting.
+
+        Where its peer lives it has as many again: strangers who know its name must not keep it
+        from asking whether we are there.
+        """
+        most = 2 * MAX_WAITING if self._legs.get(address) is protocol else MAX_WAITING
+        if protocol.waiting >= most:
             self.dropped["leg_too_busy"] += 1
             return
         protocol.waiting += 1

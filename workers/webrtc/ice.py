@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,8 @@ from ipc.errors import ConfigError
 if TYPE_CHECKING:
     from ipc.clock import Clock
     from workers.udp_mux import Address, Leg, UdpMux
+
+log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 0.02  # Ta of RFC 8445 section 14
 CANDIDATES_DEADLINE_S = 30.0
@@ -112,14 +115,19 @@ class MuxedProtocol(StunProtocol):
         assert isinstance(data, bytes)  # noqa: S101 - what a relay gives
         if data and 127 < data[0] < 192:
             self.mux.inject(data, self.receiver)
-        else:
+        elif data:
             self.mux.wait(self, data, (addr[0], addr[1]))
 
     def let_in(self, data: bytes, address: Address) -> None:
         """STUN or DTLS, when there is time for it."""
         self.waiting -= 1
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        try:
             super().datagram_received(data, address)
+        except Exception as error:  # aioice unpacks attributes of any length, present or not
+            log.debug("a datagram cannot be read: %r", error)
+            self.mux.malformed()
 
     async def request(
         self,

@@ -150,3 +150,15 @@ async def test_a_coroutine_that_gave_up_takes_nobodys_turn() -> None:
     gate.open()
     async with asyncio.timeout(5):
         await passed.wait()
+
+
+def test_an_input_that_fails_does_not_shut_the_gate() -> None:
+    setup = Setup(left_ms=1_000)
+
+    def fail() -> None:
+        raise RuntimeError("hostile")
+
+    assert setup.gate.push(fail)
+    assert setup.push("behind it")
+    setup.loop.turn(3 * SETTLING_TURNS)
+    assert setup.done == ["behind it"]

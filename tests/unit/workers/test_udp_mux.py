@@ -161,7 +161,8 @@ async def test_what_belongs_to_nobody_is_dropped_and_counted(setup: Setup) -> No
     await setup.arrived(7)
     assert setup.mux.dropped == {
         "media_of_nobody": 1,
-        "handshake_of_nobody": 4,
+        "handshake_of_nobody": 1,
+        "unknown_kind": 3,
         "check_for_nobody": 1,
         "response_for_nobody": 1,
     }
@@ -215,15 +216,39 @@ async def test_one_legs_handshakes_do_not_crowd_out_the_others(setup: Setup) -> 
     setup.gate.held = []
     first, second = setup.callers
     setup.mux.learn(first.address, setup.one)
-    for _ in range(2 * MAX_WAITING):
+    for _ in range(3 * MAX_WAITING):
         first.send(b"\x16flood")
     second.send(check("two"))
-    await setup.arrived(2 * MAX_WAITING + 1)
-    assert len(setup.gate.held) == MAX_WAITING + 1
+    await setup.arrived(3 * MAX_WAITING + 1)
+    assert len(setup.gate.held) == 2 * MAX_WAITING + 1
     assert setup.mux.dropped == {"leg_too_busy": MAX_WAITING}
     for work in setup.gate.held:
         work()
-    assert (len(setup.one.handshakes), len(setup.two.handshakes)) == (MAX_WAITING, 1)
+    assert (len(setup.one.handshakes), len(setup.two.handshakes)) == (2 * MAX_WAITING, 1)
+
+
+async def test_strangers_who_know_a_legs_name_do_not_crowd_out_its_peer(setup: Setup) -> None:
+    setup.gate.held = []
+    peer, stranger = setup.callers
+    setup.mux.learn(peer.address, setup.one)
+    for _ in range(2 * MAX_WAITING):
+        stranger.send(check("one"))
+    await setup.arrived(2 * MAX_WAITING)
+    peer.send(check("one"))
+    await setup.arrived(2 * MAX_WAITING + 1)
+    assert len(setup.gate.held) == MAX_WAITING + 1
+
+
+async def test_where_a_leg_lives_nothing_gets_in_that_is_neither_stun_nor_dtls(
+    setup: Setup,
+) -> None:
+    caller = setup.callers[0]
+    setup.mux.learn(caller.address, setup.one)
+    for data in (b"", b"\0", b"\x02" + bytes(30), b"\x13x", b"\x40" + bytes(8), b"\xff", b"\xc0"):
+        caller.send(data)
+    await setup.arrived(7)
+    assert setup.one.handshakes == []
+    assert setup.mux.dropped == {"unknown_kind": 7}
 
 
 async def test_just_before_a_slot_nothing_is_read_except_by_the_slot_itself(setup: Setup) -> None:

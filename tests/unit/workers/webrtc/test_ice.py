@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 import aioice
 import pytest
+from aioice import stun
 
 from ipc.clock import NS_PER_S, MonotonicClock
 from ipc.errors import ConfigError
@@ -282,3 +285,65 @@ def test_public_addresses_stand_for_the_local_ones_they_are_given_for() -> None:
         "10.0.1.2": "203.0.113.8",
         "fd00::2": "2001:db8::1",
     }
+
+
+# -- hostile checks ---------------------------------------------------------------------------
+
+
+def check_with(name: str, kind: int, value: bytes) -> bytes:
+    """A check for `name` with one more attribute of any bytes, as nobody's library writes it."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["USERNAME"] = f"{name}:peer"
+    body = bytes(message)[20:] + struct.pack("!HH", kind, len(value)) + value
+    body += bytes(-len(value) % 4)
+    return stun.set_body_length(bytes(message)[:20] + body, len(body))
+
+
+async def test_checks_that_cannot_be_read_are_counted_and_shut_nobody_out(
+    pair: tuple[MuxedConnection, Any], mux: UdpMux
+) -> None:
+    ours, theirs = pair
+    address = (HERE, ours.local_candidates[0].port)
+    hostile = [
+        check_with(ours.local_username, 0x0024, b"abc"),  # PRIORITY of three bytes
+        check_with(ours.local_username, 0x802A, b""),
+        check_with(ours.local_username, 0x0020, b""),
+        check_with(ours.local_username, 0x0006, b"\xff\xfe"),
+    ]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for data in hostile:
+            stranger.sendto(data, address)
+        await until(lambda: mux.dropped["malformed"] == 2, what="the malformed ones")
+    async with asyncio.timeout(DEADLINE_S):
+        await theirs.send(b"\x16theirs")
+        while await ours.recv() != b"\x16theirs":
+            pass
+
+
+async def test_an_authentic_check_without_a_priority_is_harmless(
+    pair: tuple[MuxedConnection, Any], mux: UdpMux
+) -> None:
+    ours, theirs = pair
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    request.attributes["USERNAME"] = f"{ours.local_username}:{theirs.local_username}"
+    request.add_message_integrity(ours.local_password.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+        elsewhere.sendto(bytes(request), (HERE, ours.local_candidates[0].port))
+        await until(lambda: mux.dropped["malformed"] == 1, what="the malformed one")
+    async with asyncio.timeout(DEADLINE_S):
+        await theirs.send(b"\x16theirs")
+        assert await ours.recv() == b"\x16theirs"
+
+
+async def test_the_chosen_pair_and_its_round_trip_are_known(
+    pair: tuple[MuxedConnection, Any],
+) -> None:
+    ours, theirs = pair
+    chosen = ours.chosen
+    assert chosen is not None
+    assert chosen.local == (HERE, ours.local_candidates[0].port)
+    assert chosen.remote == (HERE, theirs.local_candidates[0].port)
+    assert chosen.local_type == "host"
+    assert chosen.answers >= 1
+    assert chosen.rtt_ns is not None
+    assert 0 < chosen.rtt_ns < ice.RETRANSMIT_NS
