@@ -36,6 +36,17 @@ PACKETS = """async () => {
   const audio = type => all.find(r => r.type === type && r.kind === 'audio') ?? {};
   return [audio('outbound-rtp').packetsSent ?? 0, audio('inbound-rtp').packetsReceived ?? 0];
 }"""
+REPORTS = """async () => {
+  const all = [...(await window.backbeat.pc.getStats()).values()];
+  const audio = type => all.find(r => r.type === type && r.kind === 'audio') ?? {};
+  return {
+    roundTripTime: audio('remote-inbound-rtp').roundTripTime ?? -1,
+    senderReports: audio('remote-outbound-rtp').reportsSent ?? 0,
+    bytesAPacket: audio('outbound-rtp').bytesSent / audio('outbound-rtp').packetsSent,
+    opusBytes: audio('outbound-rtp').targetBitrate / 8 / 50,
+    received: audio('inbound-rtp').totalSamplesReceived ?? 0,
+  };
+}"""
 RECORD = """async seconds => {
   const stream = new MediaStream([window.backbeat.remoteTrack]);
   const recorder = new MediaRecorder(stream, {mimeType: 'audio/webm;codecs=opus'});
@@ -88,6 +99,25 @@ async def rests(page: Page, meter: str) -> None:
 async def packets(page: Page) -> tuple[int, int]:
     sent, received = await page.evaluate(PACKETS)
     return int(sent), int(received)
+
+
+async def test_chromium_knows_the_round_trip_and_sends_redundancy(
+    runtime_dir: Path, namespace: str, tmp_path: Path
+) -> None:
+    wav, _ = spoken(tmp_path)
+    async with (
+        ServeProcess(runtime_dir, prefix=inside(namespace)) as serve,
+        browser_page(namespace, wav, tmp_path) as page,
+    ):
+        await open_playground(page, serve)
+        await connect(page)
+        await page_until(page, f"({REPORTS})().then(r => r.roundTripTime >= 0)")
+        await page_until(page, f"({REPORTS})().then(r => r.senderReports >= 2)")
+        await page_until(page, f"({REPORTS})().then(r => r.received > 96000)")
+        reports = await page.evaluate(REPORTS)
+    assert reports["roundTripTime"] < 1
+    # Chromium names the codec within; but each packet carries the one before it once more.
+    assert reports["bytesAPacket"] > 1.5 * reports["opusBytes"]
 
 
 async def test_a_spoken_call_from_the_page_comes_back_word_for_word(
