@@ -1,4 +1,4 @@
-"""A caller: a browser's part of a call, played by aiortc on the loopback and nowhere else."""
+"""A caller: a browser's part of a call, played by aiortc on one address, by default loopback."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 DEADLINE_S = 20.0
 
 
-class _Loopback(Connection):
+class _OneAddress(Connection):
+    address = "127.0.0.1"
+
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> Any:
-        return await super().get_component_candidates(component, ["127.0.0.1"], timeout)
+        return await super().get_component_candidates(component, [self.address], timeout)
 
     async def connect(self) -> None:
         await super().connect()
@@ -99,6 +101,7 @@ class FakeCaller:
         *,
         request_data: Any = None,
         trickle: bool = False,
+        address: str = "127.0.0.1",
     ) -> None:
         self.messages: list[Any] = []
         self.states: list[str] = []
@@ -109,6 +112,7 @@ class FakeCaller:
         self._source = source or tone_source(440)
         self._request_data = request_data
         self._trickle = trickle
+        self._connection = type("_Connection", (_OneAddress,), {"address": address})
         self._http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S)
         self._frames: deque[Samples] = deque()
         self._pc: RTCPeerConnection | None = None
@@ -137,7 +141,7 @@ class FakeCaller:
     async def dial(self, *, restart: bool = False) -> None:
         """Offer a new peer connection, in place of the one before."""
         old = self._pc
-        with mock.patch.object(aiortc.rtcicetransport, "Connection", _Loopback):
+        with mock.patch.object(aiortc.rtcicetransport, "Connection", self._connection):
             self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
             self.mic = _Microphone(self._source)
             pc.addTrack(self.mic)

@@ -1,0 +1,70 @@
+"""A caller in one network namespace, the engine in another, a link with faults between them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes import tun_network
+from tests.fakes.network import Faults
+from tests.fakes.serve import ServeProcess, environment
+from tests.fakes.tun_network import ADDRESSES, TunNetwork
+from tests.support import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FAR_CALLER = ROOT / "tests" / "fakes" / "far_caller.py"
+SECONDS = 8.0
+DEADLINE_S = 50.0
+LOSS = 0.05
+
+
+@pytest.fixture
+def link() -> Iterator[TunNetwork]:
+    if why := tun_network.obstacle():
+        pytest.skip(why)
+    try:
+        with TunNetwork(Faults(loss=LOSS), seed=5) as network:
+            yield network
+    except tun_network.NotPermitted as error:
+        pytest.skip(f"no TUN network here: {error}")
+
+
+@pytest.mark.timeout(120)
+async def test_at_5_percent_loss_each_way_the_echo_returns_97_percent_of_the_frames_due(
+    link: TunNetwork, runtime_dir: Path
+) -> None:
+    options = ("--host", ADDRESSES[1], "--ice-address", ADDRESSES[1])
+    async with ServeProcess(runtime_dir, *options, prefix=link.command(1)) as serve:
+        seen = await call(link, serve)
+    assert seen["returned"] >= 0.97, seen
+    assert seen["loud"] >= 0.97, seen
+    assert seen["received"] == pytest.approx((1 - LOSS) * seen["returned"], abs=0.04), seen
+    assert seen["pitch_hz"] == pytest.approx(440, rel=0.01)
+
+
+async def call(link: TunNetwork, serve: ServeProcess) -> dict[str, Any]:
+    """What the caller in namespace 0 says of its call."""
+    process = await asyncio.create_subprocess_exec(
+        *link.command(0),
+        *(sys.executable, "-P", str(FAR_CALLER), serve.url, ADDRESSES[0], str(SECONDS)),
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+        raise AssertionError(f"the call did not end\n{serve.log()}") from None
+    assert process.returncode == 0, serve.log()
+    seen: dict[str, Any] = json.loads(out)
+    return seen
