@@ -7,10 +7,8 @@ of a cursor that never wraps; `ipc.ring_layout` has the layout. Takes bytes, cur
 
 from __future__ import annotations
 
-import platform
-import threading
-
 from ipc.errors import LayoutMismatch
+from ipc.fence import fence
 from ipc.ring_layout import (
     BOT_BEAT,
     BOT_PID,
@@ -67,24 +65,6 @@ __all__ = [
     "WorkerRing",
     "size_bytes",
 ]
-
-_fence_lock = threading.Lock()
-
-
-def _lock_fence() -> None:
-    # One acquire and release is a one-way door on each side: two pairs are a full fence on
-    # CPUs that reorder stores (ARM). x86 keeps store-store and load-load order by itself.
-    with _fence_lock:
-        pass
-    with _fence_lock:
-        pass
-
-
-def _no_fence() -> None:
-    pass
-
-
-fence = _no_fence if platform.machine() in ("x86_64", "AMD64", "i686") else _lock_fence
 
 
 class WorkerRing(AudioRing):

@@ -12,6 +12,7 @@ import zmq
 
 from ipc import audio_ring
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.fence import lock_fence
 from ipc.segment import Segment, new_name
 from scripts.benchmarks.report import Report
 
@@ -65,13 +66,14 @@ def measure(frames: int, batches: int) -> Report:
             MUST_US if name.startswith(("speaker: write, take", "mic: write, read as")) else None
         )
         report.add(name, "µs", _time(case, frames, batches), budget=budget, peer=message)
-    fence, audio_ring.fence = audio_ring.fence, audio_ring._lock_fence
+    names = vars(audio_ring)
+    fence, names["fence"] = names["fence"], lock_fence
     try:
         report.add(
             "mic, with the fence of other CPUs", "µs", _time(mic, frames, batches), peer=message
         )
     finally:
-        audio_ring.fence = fence
+        names["fence"] = fence
     report.add("peer: pipe, write and read", "µs", pipe)
     report.add("peer: ZeroMQ ipc, a message per frame", "µs", message)
     worker.release()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ipc.clock import NS_PER_S
 from workers.audio import decoder as decoders
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ipc.audio_ring import WorkerRing
     from ipc.clock import Clock
+    from workers.webrtc.wire import Unprotector
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +40,6 @@ TAKE_OVER_PACKETS = 3
 TAKE_OVER_NS = NS_PER_S // 5
 NEVER_NS = 1 << 62
 SILENCE = memoryview(bytes(4 * 48_000))  # a second, stereo: more is never filled at once
-
-
-class Unprotector(Protocol):
-    """Undoes SRTP in the mux' buffer."""
-
-    def unprotect(self, length: int) -> int:
-        """The length of the RTP packet; 0 when it is not authentic."""
-        ...
-
-    def unprotect_rtcp(self, length: int) -> int:
-        """The length of the RTCP packet; 0 when it is not authentic."""
-        ...
 
 
 class Receiver:
@@ -303,7 +292,9 @@ class Receiver:
         """Append something plausible."""
         ring, decoder = self._ring, self._decoder
         if ring is not None and decoder is not None:
-            self._append(ring, decoder.conceal(ticks * ring.mic.hz // self._clock_hz))
+            count = decoder.conceal(ticks * ring.mic.hz // self._clock_hz)
+            ring.count_concealed(count)
+            self._append(ring, count)
 
     def fill(self, ticks: int) -> None:
         """Append silence, or the noise of a sender that paused; speech that broke off fades."""
@@ -311,6 +302,7 @@ class Receiver:
         if ring is None:
             return
         count = ticks * ring.mic.hz // self._clock_hz
+        ring.count_filled(count)
         if self._paused:
             made = decoder.comfort(count) if decoder is not None else 0
         else:

@@ -11,7 +11,7 @@ import ctypes
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ipc.audio_ring import WorkerRing
     from ipc.clock import Clock
+    from workers.webrtc.wire import Path, Protector
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +41,6 @@ REPORT_NS = NS_PER_S
 FADE_MS = 2.5
 # Enough for an encoder that was reset to follow the signal again.
 PRIMING_FRAMES = 3
-
-
-class Protector(Protocol):
-    """Makes SRTP of the packet in the sender's buffer."""
-
-    def protect(self, length: int) -> int:
-        """Protect in place; the new length, 0 on failure."""
-        ...
-
-    def protect_rtcp(self, packet: bytes) -> bytes:
-        """A protected copy of an RTCP packet."""
-        ...
-
-
-class Path(Protocol):
-    """Where datagrams go."""
-
-    def send(self, data: bytes | memoryview) -> bool:
-        """Send without waiting; False when it cannot be sent."""
-        ...
 
 
 class Sender:

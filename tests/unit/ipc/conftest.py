@@ -10,6 +10,7 @@ import zmq
 
 from ipc import audio_ring
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.fence import lock_fence, no_fence
 from ipc.sockets import open_socket
 from tests.support import LoopErrors
 from tests.unit.ipc.channel_sides import ENDPOINT, Raw, Side
@@ -42,7 +43,7 @@ def make_ends(spec: RingSpec) -> Ends:
 @pytest.fixture(params=["no fence", "lock fence"])
 def fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of ordering stores, whatever this machine needs."""
-    wanted = audio_ring._no_fence if request.param == "no fence" else audio_ring._lock_fence
+    wanted = no_fence if request.param == "no fence" else lock_fence
     monkeypatch.setattr(audio_ring, "fence", wanted)
     return str(request.param)
 
