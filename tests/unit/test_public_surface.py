@@ -24,6 +24,7 @@ IPC = {
     "RingClosed RingError SdpRejected SessionClosed SessionNotFound StaleEpoch StateError "
     "UnknownMessage UnsupportedCodec VersionMismatch WorkerDied WorkerError WorkerStalled "
     "from_wire",
+    "fence": "fence lock_fence no_fence",
     "frames": "AudioFrame AudioRawFrame CancelFrame ControlFrame DataFrame EndFrame Frame "
     "ImageRawFrame InputAudioRawFrame InputImageRawFrame InputTransportMessageFrame "
     "OutputAudioRawFrame OutputImageRawFrame OutputTransportMessageFrame "
