@@ -9,8 +9,9 @@ import pytest
 
 from engine.sdk.session import MAX_MESSAGES, Session
 from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
-from ipc.errors import ConfigError, SessionClosed
-from ipc.messages import Message, Ok, SendMessage
+from ipc.errors import ConfigError, SessionClosed, WorkerError
+from ipc.messages import GetStats, Message, Ok, SendMessage, Stats
+from ipc.stats import WorkerPort
 from tests.support import until
 
 if TYPE_CHECKING:
@@ -248,3 +249,39 @@ async def test_a_bell_for_the_mic_is_asked_for_only_while_somebody_waits(
     assert (await waiting).cursor == 0
     await frames.aclose()  # type: ignore[attr-defined]  # a generator behind its interface
     assert media.worker.mic_want == NEVER
+
+
+# -- statistics -----------------------------------------------------------------------------
+
+
+class CountingLine(FakeLine):
+    """An engine that answers every request with what the test wants."""
+
+    answer: Message = Stats(records=[])
+
+    async def request(self, message: Message, *, timeout_s: float) -> Message:
+        self.asked.append(message)
+        return self.answer
+
+
+async def test_statistics_are_asked_of_the_engine_and_come_by_their_ids() -> None:
+    line = CountingLine()
+    port = WorkerPort(id="w", timestamp=1.0, datagrams_received=3, datagrams_dropped={"empty": 1})
+    line.answer = Stats(records=[port])
+    session = Session("s_1", line, None)
+    assert await session.stats() == {
+        "w": {
+            "type": "backbeat-worker",
+            "id": "w",
+            "timestamp": 1.0,
+            "datagramsReceived": 3,
+            "datagramsDropped": {"empty": 1},
+        }
+    }
+    assert line.asked == [GetStats(session="s_1")]
+    line.answer = Ok()
+    with pytest.raises(WorkerError):
+        await session.stats()
+    session.ended("over")
+    with pytest.raises(SessionClosed):
+        await session.stats()

@@ -1,0 +1,76 @@
+"""The numbers of a real call, as its bot and as an HTTP client see them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from engine.sdk import Bot, Session
+from tests.fakes.audio import tone_source
+from tests.fakes.bot import serving
+from tests.fakes.caller import FakeCaller
+from tests.fakes.serve import ServeProcess
+from tests.fakes.wait import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ports(sdp: str) -> set[int]:
+    """The ports of the candidates in an SDP."""
+    return {int(line.split()[5]) for line in sdp.splitlines() if line.startswith("a=candidate:")}
+
+
+async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(runtime_dir: Path) -> None:
+    bot = Bot("counted", mic_hz=16_000, speaker_hz=16_000)
+
+    @bot.session
+    async def echo(session: Session) -> None:
+        async for frame in session.audio():
+            await session.play(frame)
+
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        FakeCaller(serve.url, tone_source(440)) as caller,
+        serve.client() as client,
+    ):
+        await caller.hears(440)
+        session = next(iter(bot.sessions.values()))
+        await session.flush()
+        seen: dict[str, Any] = {}
+
+        async def reported() -> bool:
+            seen.update(await session.stats())
+            return "remote-inbound-audio" in seen and "inbound-audio" in seen
+
+        await eventually(reported, "a report of the caller's")
+        inbound, outbound = seen["inbound-audio"], seen["outbound-audio"]
+        assert inbound["packetsReceived"] >= 25
+        assert inbound["bytesReceived"] > 10 * inbound["packetsReceived"]
+        assert outbound["packetsSent"] >= 25
+        remote = seen["remote-inbound-audio"]
+        assert 0 <= remote["fractionLost"] <= 1
+        assert remote["ssrc"] == outbound["ssrc"]
+        pair = seen["candidate-pair"]
+        assert pair["nominated"]
+        assert seen[pair["localCandidateId"]]["port"] in ports(caller.answers[-1])
+        assert seen[pair["remoteCandidateId"]]["port"] in ports(caller.pc.localDescription.sdp)
+        assert 0 < pair["currentRoundTripTime"] < 0.5
+        media = seen["backbeat-media"]
+        assert media["flushes"] == 1
+        assert 0 < media["flushLatencyMs"] < 1_000
+        assert media["latenessMs"] <= media["maxLatenessMs"]
+        assert all(math.isfinite(v) for v in media.values() if isinstance(v, int | float))
+
+        (listed,) = (await client.get("/api/sessions")).json()
+        assert listed["id"] == session.id
+        for name in (session.id, caller.pc_id):
+            response = await client.get(f"/api/sessions/{name}/stats")
+            assert response.status_code == 200
+            again = response.json()
+            assert set(again) == set(seen)
+            assert again["inbound-audio"]["packetsReceived"] >= inbound["packetsReceived"]
+        gone = await client.get("/api/sessions/s_none/stats")
+        assert gone.status_code == 404
+        assert gone.json()["code"] == "session_not_found"
