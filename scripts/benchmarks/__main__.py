@@ -14,10 +14,13 @@ sys.path.insert(0, str(ROOT))
 import typer  # noqa: E402
 
 from scripts.benchmarks import (  # noqa: E402
+    echo,
     flush,
+    loss,
     memory,
     pacing,
     quality,
+    receive,
     report,
     ring,
     sessions,
@@ -136,6 +139,43 @@ def run_quality(json: Json = None, markdown: Markdown = None) -> None:
     _finish([quality.measure()], json, markdown)
 
 
+@cli.command("echo")
+def run_echo(
+    json: Json = None,
+    markdown: Markdown = None,
+    sessions: Annotated[int, typer.Option(help="sessions on each", min=1, max=64)] = 4,
+    seconds: Seconds = 10,
+) -> None:
+    """From a caller's packet of speech to the packet that brings it back."""
+    _finish([echo.measure(sessions, seconds)], json, markdown)
+
+
+@cli.command("loss")
+def run_loss(
+    json: Json = None,
+    markdown: Markdown = None,
+    sessions: Annotated[int, typer.Option(help="sessions on each", min=1, max=64)] = 4,
+    percent: Annotated[
+        list[float] | None, typer.Option(help="% lost each way, repeatable", min=0, max=90)
+    ] = None,
+    seconds: Seconds = 10,
+) -> None:
+    """Frames that an echo returns, and that the caller makes up, when packets are lost."""
+    _finish([loss.measure(sessions, seconds, _shares(percent))], json, markdown)
+
+
+@cli.command("receive")
+def run_receive(
+    json: Json = None,
+    markdown: Markdown = None,
+    count: Annotated[list[int] | None, typer.Option(help="sessions, repeatable")] = None,
+    peer_count: Annotated[list[int] | None, typer.Option(help="the peer's, repeatable")] = None,
+    seconds: Seconds = 8,
+) -> None:
+    """CPU per session and 20 ms frame of receiving only, and of both ways."""
+    _finish([receive.measure(count or [16, 64], peer_count or [8], seconds)], json, markdown)
+
+
 @cli.command("memory")
 def run_memory(
     json: Json = None,
@@ -154,13 +194,16 @@ def run_all(
     plots: Plots = RESULTS,
     burn: Burn = 1.0,
 ) -> None:
-    """Everything, in about seven minutes."""
+    """Everything, in about ten minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),
         "pacing": lambda: pacing.measure(64, 8, burn, 8, _cores(), plots),
         "stall": lambda: stall.measure(8, 200, 10, plots),
         "flush": lambda: flush.measure(8, 60),
+        "echo": lambda: echo.measure(4, 8),
+        "loss": lambda: loss.measure(4, 8, _shares(None)),
+        "receive": lambda: receive.measure([64], [8], 6),
         "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),
         "memory": lambda: memory.measure(4, 40),
         "quality": quality.measure,
@@ -178,6 +221,10 @@ def run_all(
             reports.append(failed)
     typer.echo(f"finished after {time.monotonic() - began:.0f} s", err=True)
     _finish(reports, json, markdown)
+
+
+def _shares(percent: list[float] | None) -> list[float]:
+    return [value / 100 for value in percent or [5.0, 20.0]]
 
 
 def _cores() -> int:

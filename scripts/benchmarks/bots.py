@@ -41,8 +41,10 @@ async def serve(session: Session) -> None:
             await talk(session)
             await hearing
         elif job.mode == "echo":
+            keep = int(job.keep_ms * job.hz / 1000)
             async for frame in session.audio():
-                await session.play(frame)
+                if not keep or session.queued <= keep:
+                    await session.play(frame)
         else:
             await flush_at_random(session)
 

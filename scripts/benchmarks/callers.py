@@ -34,6 +34,7 @@ from scripts.benchmarks.light_peer import LightPeer  # noqa: E402
 from scripts.benchmarks.priority import raise_priority  # noqa: E402
 from scripts.benchmarks.speech import Decoder  # noqa: E402
 from scripts.benchmarks.timer import AbsoluteTimer  # noqa: E402
+from tests.fakes.network import Faults  # noqa: E402
 
 SLOTS = 10
 SLOT_NS = 20_000_000 // SLOTS
@@ -42,7 +43,7 @@ AT_ONCE = 4
 SETTLE_S = 0.1
 MAX_NOTES = 2_000_000
 """Notes of one window: 64 MB, or 64 callers for ten minutes."""
-COMMANDS = ("call", "begin", "end", "speak", "hang_up", "quit")
+COMMANDS = ("call", "timings", "begin", "end", "speak", "impair", "hang_up", "quit")
 
 
 class Callers:
@@ -56,11 +57,15 @@ class Callers:
         self._used = 0
         self._overflow = 0
         self._probes: dict[int, list[tuple[bytes, bytes]]] = {}
+        # By caller: ms since its offer for the answer and the connection; why it failed.
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._offered: dict[int, int] = {}
         self._first: dict[int, int] = {}
         self._lateness = array.array("q")
         self._due = array.array("q")
         self._speaking = True
         self._recording = False
+        self._impaired: list[LightPeer] = []
         self._timer = AbsoluteTimer(SLOT_NS, self._tick)
         self._begun = wire.measure_offset()
         self._sent_before = 0
@@ -68,6 +73,8 @@ class Callers:
     # -- on the timer ---------------------------------------------------------------------
 
     def _tick(self, number: int, due_ns: int) -> None:
+        for peer in self._impaired:
+            peer.pump()
         peers = self._slots[number % SLOTS]
         if not peers:
             return
@@ -122,10 +129,12 @@ class Callers:
                 async with room:
                     peer = LightPeer(number, self._note)
                     self._peers.append(peer)
+                    call = self._calls[number] = {}
                     try:
-                        await self._place(http, peer, request_data or {})
+                        await self._place(http, peer, call, request_data or {})
                     except (ConnectionError, httpx.HTTPError) as error:
-                        errors.append(f"{type(error).__name__}: {error}")
+                        call["error"] = _describe(error)
+                        errors.append(call["error"])
 
             async with asyncio.TaskGroup() as tasks:
                 for number in range(first, first + count):
@@ -140,18 +149,33 @@ class Callers:
         }
 
     async def _place(
-        self, http: httpx.AsyncClient, peer: LightPeer, request_data: dict[str, Any]
+        self,
+        http: httpx.AsyncClient,
+        peer: LightPeer,
+        call: dict[str, Any],
+        request_data: dict[str, Any],
     ) -> None:
         offer = {
             "sdp": await peer.offer(),
             "type": "offer",
+            "pc_id": None,
+            "restart_pc": False,
             "request_data": request_data | {"caller": peer.number},
         }
+        began = self._offered[peer.number] = time.monotonic_ns()
         response = await http.post("/api/offer", json=offer)
         response.raise_for_status()
-        await peer.accept(response.json()["sdp"])
+        call["answer_ms"] = (time.monotonic_ns() - began) / 1e6
+        await peer.accept(_sdp(response))
+        call["connected_ms"] = (time.monotonic_ns() - began) / 1e6
         # The emptiest slot: speech of all callers is spread over the 20 ms.
         min(self._slots, key=len).append(peer)
+
+    async def timings(self) -> dict[str, Any]:
+        """Each call's set-up in ms since its offer, and why it failed."""
+        for number, first_ns in self._first.items():
+            self._calls[number]["first_ms"] = (first_ns - self._offered[number]) / 1e6
+        return {"calls": [self._calls[number] for number in sorted(self._calls)]}
 
     async def begin(self) -> dict[str, Any]:
         """Forget what was noted and begin a window."""
@@ -166,8 +190,9 @@ class Callers:
         self._used = self._overflow = 0
         self._lateness = array.array("q")
         self._due = array.array("q")
-        for kept in self._probes.values():
+        for number, kept in self._probes.items():
             kept.clear()
+            self._peers[number].log = []
         self._sent_before = sum(peer.sent for peer in self._peers)
         self._begun = wire.measure_offset()
         self._recording = True
@@ -227,6 +252,7 @@ class Callers:
         return {
             f"pcm_{number}": np.array(heard, np.int16).reshape(-1, 960),
             f"heard_{number}": np.array([sequence, arrival, sizes], np.int64).reshape(3, -1),
+            f"sent_{number}": np.array(peer.log or [], np.int64).reshape(-1, 2).T,
         }
 
     async def speak(self, on: bool) -> dict[str, Any]:
@@ -234,12 +260,22 @@ class Callers:
         self._speaking = on
         return {"speaking": on}
 
+    async def impair(self, faults: dict[str, float], seed: int) -> dict[str, Any]:
+        """Put a network with faults between each caller and its server; media only."""
+        self._impaired = list(self._peers)
+        for peer in self._peers:
+            peer.impair(Faults(**faults), seed + peer.number)  # type: ignore[arg-type]  # checked there
+        return {"impaired": len(self._impaired)}
+
     async def hang_up(self) -> dict[str, Any]:
         """End every call."""
         peers, self._peers = self._peers, []
         self._slots = [[] for _ in range(SLOTS)]
+        self._impaired = []
         self._probes.clear()
         self._first.clear()
+        self._calls.clear()
+        self._offered.clear()
         await asyncio.gather(*(peer.close() for peer in peers), return_exceptions=True)
         return {"closed": len(peers)}
 
@@ -248,9 +284,23 @@ class Callers:
         self._timer.close()
 
 
-async def serve(priority: bool) -> None:
+def _sdp(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["sdp"])
+    except (KeyError, TypeError, ValueError):
+        raise ConnectionError(f"no SDP in the answer: {response.text[:100]!r}") from None
+
+
+def _describe(error: Exception) -> str:
+    """A failure in a line, the same for all calls that failed alike."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}: {error.response.text[:200]}"
+    return f"{type(error).__name__}: {error}"
+
+
+async def serve(priority: bool, address: str) -> None:
     """Obey standard input until it ends."""
-    light_peer.install()
+    light_peer.install(address)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -276,8 +326,9 @@ async def serve(priority: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Light callers; see scripts/bench.")
     parser.add_argument("--priority", action="store_true", help="ask for real-time priority")
+    parser.add_argument("--address", default="127.0.0.1", help="where media is sent from")
     arguments = parser.parse_args()
     with new_runner() as runner:
-        runner.run(serve(arguments.priority))
+        runner.run(serve(arguments.priority, arguments.address))
     # aiortc may leave threads of its executor; nothing is left to do here.
     os._exit(0)

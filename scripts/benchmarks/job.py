@@ -28,6 +28,8 @@ class Job:
     """Bot processes; the in-process bots are always one."""
     codec: dict[str, Any] = field(default_factory=dict)
     """Encoder settings that differ from the stack's own: bitrate_bps, complexity, application."""
+    keep_ms: float = 0.0
+    """An `echo` drops a frame while more than this waits to be played; 0: it never drops."""
     log: str = ""
     """Directory for what `flush` did."""
 

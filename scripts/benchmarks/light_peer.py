@@ -29,6 +29,7 @@ from aiortc import (
 from pylibsrtp import _binding
 
 from scripts.benchmarks import speech
+from tests.fakes.network import Faults, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,9 @@ TIMESPEC = struct.Struct("@qq")
 
 
 class LightSocket:
-    """A UDP socket on loopback that plays an asyncio transport for aioice."""
+    """A UDP socket on `address` that plays an asyncio transport for aioice."""
+
+    address = "127.0.0.1"
 
     def __init__(self, on_media: Callable[[bytes, bytes], None]) -> None:
         self._on_media = on_media
@@ -55,7 +58,7 @@ class LightSocket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if HAS_KERNEL_TIME:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((self.address, 0))
         self.sock = sock
         self._loop = asyncio.get_running_loop()
         self._protocol: StunProtocol | None = None
@@ -124,7 +127,7 @@ def _now() -> bytes:
 
 
 class LightConnection(Connection):
-    """An aioice connection on a socket of ours, 127.0.0.1 only."""
+    """An aioice connection on a socket of ours, and on nothing else."""
 
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
@@ -148,8 +151,9 @@ class LightConnection(Connection):
         return [protocol.local_candidate]
 
 
-def install() -> None:
-    """Make every peer of this process a light one."""
+def install(address: str = "127.0.0.1") -> None:
+    """Make every peer of this process a light one, on a local address."""
+    LightSocket.address = address
 
     async def nothing(self: object, parameters: object) -> None:
         """No media work, no decoder thread, no RTCP of aiortc's."""
@@ -178,6 +182,10 @@ class LightPeer:
         self._buffer = bytearray(max(map(len, self._packets)) + 12 + TRAILER_BYTES)
         self._last = b""
         self.sent = 0
+        # What left: the packet of the speech, and when (CLOCK_MONOTONIC ns); None: not noted.
+        self.log: list[tuple[int, int]] | None = None
+        self._there: Network | None = None
+        self._back: Network | None = None
 
     async def offer(self) -> str:
         """The SDP of an offer that sends and receives audio."""
@@ -192,9 +200,9 @@ class LightPeer:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
                 await self._connected.wait()
         except TimeoutError:
-            raise ConnectionError(f"caller {self.number} did not connect in time") from None
+            raise ConnectionError(f"it did not connect in {CONNECT_DEADLINE_S:g} s") from None
         if self._failed:
-            raise ConnectionError(f"caller {self.number}: the connection {self._failed}")
+            raise ConnectionError(f"the connection {self._failed}")
 
     async def answer(self, sdp: str) -> str:
         """Answer an offer; the peer connects by itself."""
@@ -228,12 +236,16 @@ class LightPeer:
         length = _binding.ffi.new("int *")
         protect = _binding.lib.srtp_protect
         view = memoryview(self._buffer)
-        sendto = connection.light.sock.sendto
+        sendto = self._sendto = connection.light.sock.sendto
 
         def emit(size: int) -> None:
             length[0] = size
             if protect(handle, pointer, length) == 0:
-                sendto(view[: length[0]], self._address)
+                if self._there is None:
+                    sendto(view[: length[0]], self._address)
+                else:
+                    self._there.send(bytes(view[: length[0]]), time.monotonic_ns())
+                    self.pump()
 
         self._emit = emit
         connection.on_media = self._arrived
@@ -245,7 +257,31 @@ class LightPeer:
         """Whether media can flow."""
         return self._light is not None
 
+    def impair(self, faults: Faults, seed: int) -> None:
+        """From now on media goes through a network with faults, each way. Call `pump` often."""
+        self._there = Network(faults, 2 * seed)
+        self._back = Network(faults, 2 * seed + 1)
+
+    def pump(self) -> None:
+        """Let go what the networks hold and is due."""
+        now_ns = time.monotonic_ns()
+        if self._there is not None:
+            for data in self._there.due(now_ns):
+                self._sendto(data, self._address)
+        if self._back is not None:
+            for data in self._back.due(now_ns):
+                self._take(data, _now())
+
     def _arrived(self, data: bytes, when: bytes) -> None:
+        if self._back is None:
+            self._take(data, when)
+            return
+        now_ns = time.monotonic_ns()
+        self._back.send(data, now_ns)
+        for passed in self._back.due(now_ns):
+            self._take(passed, when)
+
+    def _take(self, data: bytes, when: bytes) -> None:
         self._last = data
         self._note(self.number, data, when)
 
@@ -275,6 +311,8 @@ class LightPeer:
         buffer[12:size] = payload
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._timestamp = (self._timestamp + PACKET_TICKS) & 0xFFFFFFFF
+        if self.log is not None:
+            self.log.append(((self._index or len(self._packets)) - 1, time.monotonic_ns()))
         try:
             self._emit(size)
             self.sent += 1

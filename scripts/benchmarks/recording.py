@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ import numpy as np
 from scripts.benchmarks import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from tests.fakes.network import Faults
 
 CALLERS = Path(__file__).with_name("callers.py")
 COMMAND_DEADLINE_S = 90.0
@@ -41,6 +43,8 @@ class Heard:
     sequence: wire.Ints
     arrival_ns: wire.Ints
     payload_bytes: wire.Ints
+    sent: wire.Ints = field(default_factory=lambda: np.zeros((2, 0), np.int64))
+    """What the probe said: the packet of the speech, and when it left (CLOCK_MONOTONIC ns)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,11 @@ class CallerProcess:
         """The outcome of `post_call`."""
         return self._answer()
 
+    def timings(self) -> list[dict[str, Any]]:
+        """Each call's `answer_ms`, `connected_ms`, `first_ms` and `error`, as far as known."""
+        calls: list[dict[str, Any]] = self._ask("timings")["calls"]
+        return calls
+
     def begin(self) -> None:
         """Begin a window."""
         self._ask("begin")
@@ -127,6 +136,10 @@ class CallerProcess:
     def speak(self, on: bool) -> None:
         """Let the callers send speech, or nothing but reports."""
         self._ask("speak", on=on)
+
+    def impair(self, faults: Faults, seed: int = 1) -> None:
+        """From now on the callers' media goes through a network with faults, each way."""
+        self._ask("impair", faults=asdict(faults), seed=seed)
 
     def hang_up(self) -> None:
         """End every call."""
@@ -177,19 +190,28 @@ def read(file: Path, facts: dict[str, Any]) -> Recording:
             due_ns=arrays["due_ns"],
             begin=begin,
             end=end,
-            probes=[
-                Heard(number, arrays[f"pcm_{number}"], *arrays[f"heard_{number}"])
-                for number in numbers
-            ],
+            probes=[_heard(number, arrays) for number in numbers],
             facts=facts,
         )
 
 
+def _heard(number: int, arrays: Mapping[str, NDArray[Any]]) -> Heard:
+    sequence, arrival_ns, payload_bytes = arrays[f"heard_{number}"]
+    return Heard(
+        number,
+        arrays[f"pcm_{number}"],
+        sequence,
+        arrival_ns,
+        payload_bytes,
+        arrays[f"sent_{number}"],
+    )
+
+
 @contextlib.contextmanager
-def callers(*, priority: bool = True) -> Iterator[CallerProcess]:
+def callers(*, priority: bool = True, address: str = "127.0.0.1") -> Iterator[CallerProcess]:
     """A process of light callers."""
     with tempfile.TemporaryDirectory(prefix="bbcallers-") as directory:
-        options = ["--priority"] if priority else []
+        options = ["--address", address, *(["--priority"] if priority else [])]
         process = subprocess.Popen(
             [sys.executable, "-P", str(CALLERS), *options],
             stdin=subprocess.PIPE,

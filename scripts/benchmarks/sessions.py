@@ -68,7 +68,7 @@ def measure(
         report.notes.append(processes.NO_PIPECAT)
     speed += yardstick.encode_us()
     for point in points:
-        _add(report, point, points)
+        add(report, point, points)
     report.add(yardstick.NAME, "µs", speed)
     report.notes += [
         "The yardstick tells how fast the cores were before and after: "
@@ -109,7 +109,8 @@ def run(kind: str, job: Job, counts: list[int], seconds: float, codec: str = "")
     return points
 
 
-def _add(report: Report, point: Point, points: list[Point]) -> None:
+def add(report: Report, point: Point, points: list[Point]) -> None:
+    """The rows of one point."""
     ours = point.kind == ENGINE
     prefix = "" if ours else f"peer: {point.kind}: "
     name = f"{prefix}{WAYS[point.mode]}, {point.sessions} sessions"

@@ -1,0 +1,132 @@
+"""Echo through losses: how many frames the bot returns, and how much the caller makes up.
+
+The light callers lose packets themselves, each way, by the seeded network of the tests, from the
+moment at which the call is set up. They offer no RED, so nothing of the way back is recovered.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from scripts.benchmarks import processes, recording, speech, windows, wire
+from scripts.benchmarks.job import Job
+from scripts.benchmarks.processes import ENGINE, STOCK
+from scripts.benchmarks.report import Report
+from scripts.benchmarks.windows import say
+from tests.fakes.network import Faults
+
+if TYPE_CHECKING:
+    from scripts.benchmarks.processes import Server
+    from scripts.benchmarks.recording import Heard
+
+SILENT_DB = -60.0
+PACKET = 960
+FRAMES_PER_S = 50
+SETTLE_S = 3.0
+MUST_NOT_RETURNED = {0.05: 3.0}
+MUST_CONCEALED = {0.05: 8.0}
+"""Percent, of the frames due."""
+SEED = 11
+VOID_MS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of the frames due to one caller, 0 to 1."""
+
+    sent: float
+    """That left the server, by their sequence numbers."""
+    silent: float
+    """Of those that came: without sound. The speech has no pause."""
+    received: float
+
+
+def measure(sessions: int, seconds: float, losses: list[float]) -> Report:
+    """`sessions` callers on each kind of server, at each share of loss, each way."""
+    report = Report("Echo through losses, each way, at the caller's socket")
+    for loss in losses:
+        for kind in (ENGINE, STOCK):
+            say(f"{kind}, {sessions} sessions, {loss:.0%} loss each way")
+            _run(report, kind, loss, sessions, seconds)
+    report.notes.append(
+        "Not returned: frames due that did not leave the server, or left it silent. Made up by "
+        "the caller: frames due that did not reach it; it offers no RED. The same seeds for all. "
+        "Under p50 stands the mean of the callers, under max the worst."
+    )
+    return report
+
+
+def _run(report: Report, kind: str, loss: float, sessions: int, seconds: float) -> None:
+    ours = kind == ENGINE
+    name = f"{'' if ours else f'peer: {kind}: '}{loss:.0%} loss: "
+    with processes.start(kind, Job(mode="echo")) as server, recording.callers() as callers:
+        why = windows.place(server, callers, sessions, probes=sessions)
+        if why:
+            report.put(f"{name}calls", "", {}, 0, void=f"not held: {why[:60]}")
+            return
+        callers.impair(Faults(loss=loss), SEED)
+        callers.window(SETTLE_S)
+        began, before = time.monotonic(), made_up(server)
+        seen = callers.window(seconds)
+        after, ended = made_up(server), time.monotonic()
+    due = seen.seconds * FRAMES_PER_S
+    found = [shares(probe, due) for probe in seen.probes]
+    # Shares, not times: a core that stood still delays frames and takes none away.
+    void = "the callers were late" if wire.is_void(seen.lateness_ns, VOID_MS) else ""
+    if not found:
+        report.put(f"{name}echo", "", {}, 0, void="nothing came back")
+        return
+    count = round(due * sessions)
+    not_returned = [100 * max(0.0, 1 - s.sent * (1 - s.silent)) for s in found]
+    concealed = [100 * max(0.0, 1 - s.received) for s in found]
+    for what, values, must in (
+        ("frames due not returned", not_returned, MUST_NOT_RETURNED),
+        ("made up by the caller", concealed, MUST_CONCEALED),
+    ):
+        mean, worst = float(np.mean(values)), float(max(values))
+        report.put(
+            name + what,
+            "%",
+            {"p50": mean, "max": worst},
+            count,
+            must=must.get(loss) if ours else None,
+            void=void,
+        )
+    if ours:
+        given = (ended - began) * FRAMES_PER_S * PACKET * sessions
+        share = 100 * (after - before) / given
+        report.put(f"{name}made up in the mic ring", "%", share, count, void=void)
+
+
+def shares(probe: Heard, due: float) -> Shares:
+    """What of the frames due became of one caller's."""
+    if not len(probe.sequence):
+        return Shares(0.0, 0.0, 0.0)
+    numbers = np.unique((probe.sequence - probe.sequence[0] + 0x8000) & 0xFFFF)
+    levels = speech.frames_db(np.ascontiguousarray(probe.pcm).reshape(-1), PACKET)
+    return Shares(
+        sent=min(1.0, float(numbers[-1] - numbers[0] + 1) / due),
+        silent=float(np.mean(levels < SILENT_DB)),
+        received=min(1.0, len(numbers) / due),
+    )
+
+
+def made_up(server: Server) -> int:
+    """Samples that were made up for what callers said, silence included, of all calls."""
+    if not server.is_engine:
+        return 0
+    concealed = 0
+    with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as http:
+        for session in http.get("/api/sessions").json():
+            records: dict[str, dict[str, Any]] = http.get(
+                f"/api/sessions/{session['id']}/stats"
+            ).json()
+            for record in records.values():
+                if record.get("type") == "inbound-rtp":
+                    concealed += record["concealedSamples"]
+    return concealed

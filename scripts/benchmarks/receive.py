@@ -1,0 +1,36 @@
+"""The receive path alone: CPU per session and 20 ms frame, receive only and both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scripts.benchmarks import sessions, yardstick
+from scripts.benchmarks.job import Job
+from scripts.benchmarks.processes import ENGINE, STOCK
+from scripts.benchmarks.report import Report
+
+if TYPE_CHECKING:
+    from scripts.benchmarks.sessions import Point
+
+MUST_RATIO = 8.0
+"""The stock in-process bot costs at least so many times what ours does, both ways."""
+
+
+def measure(counts: list[int], peer_counts: list[int], seconds: float) -> Report:
+    """Ours and the stock bot, first hearing only, then both ways."""
+    report = Report("Receive: CPU per session and 20 ms frame, everyone talks, 48 kHz mono")
+    speed = yardstick.encode_us()
+    points: list[Point] = []
+    for mode in ("hear", "both"):
+        points += sessions.run(ENGINE, Job(mode=mode), counts, seconds)
+        points += sessions.run(STOCK, Job(mode=mode), peer_counts, seconds)
+    speed += yardstick.encode_us()
+    for point in points:
+        sessions.add(report, point, points)
+    report.add(yardstick.NAME, "µs", speed)
+    report.notes += [
+        "Receive only: the bot is silent, and its silence is sent. Rows of ours: engine and "
+        "workers, the bots apart; the ratio is the stock process by all of ours with the bots. "
+        f"Both ways it must be at least {MUST_RATIO:g}."
+    ]
+    return report
