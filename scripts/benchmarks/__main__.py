@@ -173,7 +173,7 @@ def run_receive(
     seconds: Seconds = 8,
 ) -> None:
     """CPU per session and 20 ms frame of receiving only, and of both ways."""
-    _finish([receive.measure(count or [16, 64], peer_count or [8], seconds)], json, markdown)
+    _finish([receive.measure(count or [16, 64], peer_count or [4, 8], seconds)], json, markdown)
 
 
 @cli.command("memory")
@@ -203,7 +203,7 @@ def run_all(
         "flush": lambda: flush.measure(8, 60),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
-        "receive": lambda: receive.measure([64], [8], 6),
+        "receive": lambda: receive.measure([64], [4, 8], 6),
         "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),
         "memory": lambda: memory.measure(4, 40),
         "quality": quality.measure,

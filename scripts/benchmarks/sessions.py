@@ -131,7 +131,7 @@ def add(report: Report, point: Point, points: list[Point]) -> None:
         report.put(name, "µs", {}, packets, must=must, void=void)
         return
     used = window.cpu_us("engine", "workers") if ours else window.cpu_us()
-    report.put(name, "µs", used, packets, must=must, ratio=_ratio(point, points), void=void)
+    report.put(name, "µs", used, packets, must=must, ratio=ratio(point, points), void=void)
     if not ours:
         return
     report.put(f"{name}: bots", "µs", window.cpu_us("bots"), packets, void=void)
@@ -146,7 +146,7 @@ def add(report: Report, point: Point, points: list[Point]) -> None:
             report.notes.append(f"{name}: {late:.2%} of the packets were > 5 ms late.")
 
 
-def _ratio(point: Point, points: list[Point]) -> float | None:
+def ratio(point: Point, points: list[Point]) -> float | None:
     """Stock's CPU at default settings by ours, at the same number or at its largest that held."""
     total = point.total_us
     if point.kind != ENGINE or total is None:
