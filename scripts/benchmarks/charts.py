@@ -23,7 +23,7 @@ COLOURS = {
 SHOWN_S = 6.0
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     try:
         import matplotlib as mpl
     except ImportError:
@@ -37,7 +37,7 @@ def _pyplot() -> Any:
 
 def intervals(named: dict[str, Window | None], path: Path, title: str) -> list[Path]:
     """Intervals between packets over time, one caller each, one below the other."""
-    plt = _pyplot()
+    plt = pyplot()
     shown = {name: window for name, window in named.items() if window is not None}
     if plt is None or not shown:
         return []
@@ -55,7 +55,7 @@ def intervals(named: dict[str, Window | None], path: Path, title: str) -> list[P
         axis.set_ylabel("ms since the\npacket before")
     axes[-1, 0].set_xlabel("s")
     figure.suptitle(title, fontsize=11)
-    return _save(figure, plt, path)
+    return save(figure, plt, path)
 
 
 def _worst(streams: list[wire.Stream]) -> wire.Stream:
@@ -65,7 +65,7 @@ def _worst(streams: list[wire.Stream]) -> wire.Stream:
 
 def pacing(named: dict[str, Window | None], path: Path) -> list[Path]:
     """How many packets had an interval error above so many ms (both axes logarithmic)."""
-    plt = _pyplot()
+    plt = pyplot()
     shown = {name: window for name, window in named.items() if window is not None}
     if plt is None or not shown:
         return []
@@ -85,12 +85,12 @@ def pacing(named: dict[str, Window | None], path: Path) -> list[Path]:
     axis.set_ylabel("share of packets above it")
     axis.grid(visible=True, which="major", linewidth=0.3)
     axis.legend()
-    return _save(figure, plt, path)
+    return save(figure, plt, path)
 
 
 def bars(values: dict[str, float], path: Path, title: str, unit: str) -> list[Path]:
     """One bar for each named value."""
-    plt = _pyplot()
+    plt = pyplot()
     if plt is None or not values:
         return []
     figure, axis = plt.subplots(figsize=(8, 0.5 * len(values) + 1.2))
@@ -103,10 +103,10 @@ def bars(values: dict[str, float], path: Path, title: str, unit: str) -> list[Pa
     axis.bar_label(drawn, fmt="%.0f", padding=3)
     axis.set_xlabel(unit)
     axis.set_title(title, fontsize=11)
-    return _save(figure, plt, path)
+    return save(figure, plt, path)
 
 
-def _save(figure: Any, plt: Any, path: Path) -> list[Path]:
+def save(figure: Any, plt: Any, path: Path) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -1,7 +1,7 @@
 """A Pipecat SmallWebRTC bot for comparison, in one process, as Pipecat's runner builds one.
 
-Prints its URL, serves until it is terminated; `job.Job` says what the bot does (talk, hear, both).
-Speech is queued about 1 s ahead of the pipeline, as a speech service would. Needs
+Prints its URL, serves until it is terminated; `job.Job` says what the bot does: talk, hear,
+both or echo. Speech is queued about 1 s ahead of the pipeline, as a speech service would. Needs
 `pipecat-ai[webrtc]`, here or in the Python that BENCH_PIPECAT_PYTHON names. Loopback only.
 """
 
@@ -24,9 +24,14 @@ import aioice.ice  # noqa: E402
 import uvicorn  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 from loguru import logger  # noqa: E402
-from pipecat.frames.frames import OutputAudioRawFrame  # noqa: E402
+from pipecat.frames.frames import (  # noqa: E402
+    Frame,
+    InputAudioRawFrame,
+    OutputAudioRawFrame,
+)
 from pipecat.pipeline.pipeline import Pipeline  # noqa: E402
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker  # noqa: E402
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor  # noqa: E402
 from pipecat.transports.base_transport import TransportParams  # noqa: E402
 from pipecat.transports.smallwebrtc.request_handler import (  # noqa: E402
     SmallWebRTCRequest,
@@ -45,19 +50,31 @@ FRAME = SPEAKER_HZ // 50
 AHEAD_S = 1.0
 
 
+class Echo(FrameProcessor):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Plays back what it hears."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Turn what came in into what goes out."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):
+            frame = OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
+        await self.push_frame(frame, direction)
+
+
 async def run_bot(connection: Any, job: Job) -> None:
     """One call: a pipeline of its own."""
     transport = SmallWebRTCTransport(
         webrtc_connection=connection,
         params=TransportParams(
-            audio_in_enabled=job.mode in ("hear", "both"),
+            audio_in_enabled=job.mode in ("hear", "both", "echo"),
             audio_out_enabled=True,
             audio_in_sample_rate=MIC_HZ,
             audio_out_sample_rate=SPEAKER_HZ,
         ),
     )
+    middle = [Echo()] if job.mode == "echo" else []
     worker = PipelineWorker(
-        Pipeline([transport.input(), transport.output()]),
+        Pipeline([transport.input(), *middle, transport.output()]),
         params=PipelineParams(audio_in_sample_rate=MIC_HZ, audio_out_sample_rate=SPEAKER_HZ),
         idle_timeout_secs=None,
     )

@@ -1,0 +1,1 @@
+"""`scripts/load_test`: many light callers against any server that answers `POST /api/offer`."""
