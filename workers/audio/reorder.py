@@ -14,7 +14,7 @@ next in order is decoded on arrival. The rules, one per case:
   comes next tells that packets were lost, only what is still missing is bridged. Speech that
   arrives late is appended all the same; the surplus is taken out of the next such silence.
 - *A step in time without a missing packet* (DTX): silence as long as the step, less what was
-  filled already.
+  filled already and less the surplus.
 
 Sans-I/O: takes sequence numbers, timestamps and `now`, tells a `Sink` what to write. Payloads are
 an address (in the socket's buffer) or bytes (kept), each with a length and its payload type.
