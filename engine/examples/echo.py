@@ -2,6 +2,7 @@
 
 from engine.sdk import Bot, Session
 
+MAX_QUEUED_S = 0.04
 bot = Bot("echo")
 
 
@@ -14,7 +15,9 @@ async def echo(session: Session) -> None:
         session.send(_reply(data))
 
     async for frame in session.audio():
-        await session.play(frame)
+        # What came in a bunch is played in a bunch, and the echo would stay behind for good.
+        if session.queued <= MAX_QUEUED_S * session.speaker_hz:
+            await session.play(frame)
 
 
 def _reply(data: object) -> object:
