@@ -38,15 +38,18 @@ class Garbage:
 
     def begin(self, now_ns: int) -> None:
         """Everything is imported: keep it out of all collections and collect by hand from now."""
-        gc.collect()
+        self._run(FULL)
+        self.longest_ns = self.collections = 0
         gc.freeze()
         gc.disable()
         self._full_due_ns = now_ns + FULL_NS
 
-    def collect(self, now_ns: int, gap_ns: int) -> None:
-        """Collect what is due if the gap is longer than the last such collection took."""
+    def collect(self, now_ns: int, gap_ns: int, *, idle: bool) -> None:
+        """Collect what is due if nobody is there to be disturbed, or the gap is longer than the
+        last such collection took.
+        """
         if self._ended and now_ns >= self._full_due_ns:
-            overdue = self._ended >= OVERDUE_SESSIONS
+            overdue = idle or self._ended >= OVERDUE_SESSIONS
             if overdue or gap_ns > self._took_ns[FULL]:
                 self._run(FULL)
                 self._full_due_ns = now_ns + FULL_NS

@@ -130,7 +130,7 @@ class Session:
     async def answer(self, sdp: str, *, restart: bool) -> str:
         """Answer an offer, on a new peer when there is none or on request."""
         old = self.peer
-        if old is not None and not restart and not old.broken:
+        if old is not None and not restart and old.can_continue(sdp):
             return await old.answer(sdp)
         sender = Sender(self._clock)
         peer = Peer(
@@ -152,6 +152,8 @@ class Session:
         self._join()
         if old is not None:
             peer.data.inherit(old.data)
+            # It ends in a task: until then nothing of it may touch rings that others have.
+            old.sender.ring = old.receiver.ring = None
             self._replaced.append(asyncio.create_task(old.close(), name="replaced peer"))
         return answer
 

@@ -135,17 +135,25 @@ class UdpMux:
 
     # -- sockets ----------------------------------------------------------------------------
 
-    def open(self, addresses: list[str], ports: list[int]) -> int:
-        """Bind all addresses to the first port that is free on each; the port.
+    def open(self, addresses: list[str], ports: list[int], *, all_of_them: bool = True) -> int:
+        """Bind the addresses to the first port that is free on each; the port.
 
-        Raises ConfigError for an address that is not ours, Overloaded when no port is free.
+        Without `all_of_them`, one that has just gone (or is not there yet) is left out. Raises
+        ConfigError for an address that is not ours, Overloaded when no port is free.
         """
         for port in ports or [0] * ANY_PORT_TRIES:
             bound: dict[str, socket.socket] = {}
             try:
                 for address in addresses:
-                    bound[address] = _bind(address, port)
+                    try:
+                        bound[address] = _bind(address, port)
+                    except OSError as error:
+                        if all_of_them or error.errno != errno.EADDRNOTAVAIL:
+                            raise
+                        continue
                     port = port or bound[address].getsockname()[1]
+                if not bound:
+                    raise OSError(errno.EADDRNOTAVAIL, "none of the addresses is there")
             except OSError as error:
                 for sock in bound.values():
                     sock.close()

@@ -70,7 +70,7 @@ class Worker:
         self._clock = MonotonicClock()
         self._sessions: dict[str, Session] = {}
         self._stopping = asyncio.Event()
-        self._failed: list[asyncio.Task[None]] = []
+        self._failed: set[asyncio.Task[None]] = set()
         self._undo = contextlib.ExitStack()
 
     def stop(self) -> None:
@@ -134,7 +134,9 @@ class Worker:
         self._mux = UdpMux(self._clock, self._gate, lambda: self._pacer.due_ns)
         self._undo.callback(self._mux.close)
         addresses = ice.local_addresses(settings.ice_addresses)
-        self._udp_port = self._mux.open(addresses, settings.udp_ports)
+        self._udp_port = self._mux.open(
+            addresses, settings.udp_ports, all_of_them=bool(settings.ice_addresses)
+        )
         public = ice.public_addresses(addresses, settings.public_addresses)
         ice.live_on(self._mux, self._clock, public)
         self._beats = 0
@@ -148,8 +150,10 @@ class Worker:
         if self._stopping.is_set():
             return
         clock = self._clock
-        due_ns = self._pacer.run(clock.now_ns())
-        self._timer.arm(due_ns)
+        try:
+            due_ns = self._pacer.run(clock.now_ns())
+        finally:
+            self._timer.arm(self._pacer.due_ns)
         if self._pacer.at_frame:
             self._ropes.ring_waiting()
             if self._streams is not None:
@@ -163,7 +167,7 @@ class Worker:
         if self._gate:
             self._gate.open()
         else:
-            self._garbage.collect(now_ns, due_ns - now_ns)
+            self._garbage.collect(now_ns, due_ns - now_ns, idle=not self._sessions)
 
     def _take_in(self) -> None:
         """In each slot, when all have sent: what has come, and what has not."""
@@ -209,7 +213,10 @@ class Worker:
         log.exception("session %s failed", session.id)
         self._channel.notify(LegState(session=session.id, state="closed", reason="internal"))
         self._sessions.pop(session.id, None)
-        self._failed.append(asyncio.create_task(session.close("internal"), name="failed"))
+        closing = asyncio.create_task(session.close("internal"), name="failed")
+        self._failed.add(closing)
+        closing.add_done_callback(self._failed.discard)
+        self._garbage.session_ended()
 
     # -- commands -----------------------------------------------------------------------
 

@@ -227,6 +227,13 @@ class FakeCaller:
         samples = np.concatenate(self._frames) if self._frames else np.zeros(0, np.int16)
         return samples if seconds is None else samples[-round(seconds * HZ) :]
 
+    def vanish(self) -> None:
+        """Be gone without a word: the sockets close, and nothing is said before."""
+        transport: Any = self.pc.getTransceivers()[0].sender.transport
+        for protocol in transport.transport._connection._protocols:
+            protocol.transport.abort()
+        self.forget()
+
     def forget(self) -> None:
         """Begin `heard` anew."""
         self._frames.clear()

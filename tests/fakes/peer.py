@@ -54,3 +54,6 @@ class FakePeer:
 
     async def close(self) -> None:
         self.closed = True
+
+    def can_continue(self, _sdp: str) -> bool:
+        return not self.broken

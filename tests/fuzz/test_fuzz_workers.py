@@ -168,7 +168,7 @@ def test_no_sequence_of_packets_confuses_the_order(
         elif what == "spare":
             reorder.spare(sequence, timestamp, OPUS, b"1234", now_ns)
         elif what == "retune":
-            reorder.retune(number)
+            reorder.retune(number, now_ns)
         else:
             for _ in range(0, number, 2):
                 now_ns += 2 * NS_PER_MS

@@ -35,6 +35,26 @@ async def test_restart_pc_with_a_known_id_keeps_the_session(runtime_dir: Path) -
     assert [event for event in events if event[0] == "connected"] == [("connected", False)]
 
 
+async def test_a_caller_who_vanishes_is_lost_within_seconds_and_may_come_back(
+    runtime_dir: Path,
+) -> None:
+    events: Events = []
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(watching_bot(events), serve.endpoint) as bot,
+        FakeCaller(serve.url, tone_source(440)) as caller,
+    ):
+        await caller.hears(440)
+        sessions = set(bot.sessions)
+        caller.vanish()
+        await until(lambda: ("disconnected", "lost") in events, 15, what="the loss")
+        assert set(bot.sessions) == sessions
+        await caller.connect(restart=True)
+        await caller.hears(440)
+        assert set(bot.sessions) == sessions
+        assert ("connected", True) in events
+
+
 async def test_an_unknown_pc_id_begins_a_new_session(runtime_dir: Path) -> None:
     events: Events = []
     async with (

@@ -13,6 +13,9 @@ from workers.audio import red
 MAX_LEVEL = 2
 RAISE_ABOVE, RAISE_FAR_ABOVE, LOWER_BELOW = 0.03, 0.10, 0.01
 CALM_REPORTS = 5
+# What fits into a datagram on any path, with header, extension and SRTP's trailer.
+MAX_BYTES = 1_120
+BLOCK_HEADER_BYTES = 4
 
 
 class Redundancy:
@@ -41,11 +44,15 @@ class Redundancy:
 
     def wrap(self, payload_type: int, timestamp: int, payload: bytes) -> bytes:
         """The RED payload that carries this one and those before it; remembers it for the next."""
-        blocks, old = [], b""
-        for kind, then, data in list(self._sent)[-self.level :]:
+        blocks: list[tuple[int, int, int]] = []
+        old, size = b"", len(payload)
+        for kind, then, data in reversed(list(self._sent)[-self.level :]):
             back = (timestamp - then) & 0xFFFFFFFF
+            size += len(data) + BLOCK_HEADER_BYTES
+            if size > MAX_BYTES:
+                break  # one datagram: what does not fit is not sent again
             if 0 < back <= red.MAX_OFFSET and len(data) <= red.MAX_BLOCK_BYTES:
-                blocks.append((kind, back, len(data)))
-                old += data
+                blocks.insert(0, (kind, back, len(data)))
+                old = data + old
         self._sent.append((payload_type, timestamp, payload))
         return red.header(blocks, payload_type) + old + payload

@@ -132,17 +132,17 @@ class Reorder:
         self.frame = 20 * self._per_ms
         self.due_ns = now_ns + FILL_AFTER_NS
 
-    def retune(self, clock_hz: int) -> None:
+    def retune(self, clock_hz: int, now_ns: int) -> None:
         """The stream goes on in another codec, whose clock runs at another rate."""
-        self.restart()
+        self.restart(now_ns)
         self._per_ms = clock_hz // 1000
         self.frame = 20 * self._per_ms
         self._surplus = 0
 
-    def restart(self) -> None:
+    def restart(self, now_ns: int) -> None:
         """What comes next belongs to another stream: play what is kept and begin anew."""
         while self._kept:
-            self._give_up(0)
+            self._give_up(now_ns)
         self._begun = False
         self._given_up.clear()
         self._suspect = -1
@@ -177,7 +177,7 @@ class Reorder:
                 self._suspect = (sequence + 1) & 0xFFFF
                 self.late += 1
                 return
-        self.restart()
+        self.restart(now_ns)
         self.received -= 1
         self.arrive(sequence, timestamp, kind, data, length, now_ns)
 
@@ -294,7 +294,7 @@ class Reorder:
             if most:
                 self._conceal(min(before, most))
             if before > most:
-                self._fill(before - most)
+                self._fill(min(before - most, MAX_STEP_MS * self._per_ms))
         if self._sink.recover(kind, data, len(data), frame):
             self.recovered += 1
         elif before < most:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import aiortc.rtcpeerconnection
 from aiortc.rtcdtlstransport import RTCCertificate
+from OpenSSL import SSL
 
 if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import SRTPProtectionProfile
-    from OpenSSL import SSL
 
 RENEW_S = 24 * 3600.0
 
@@ -39,6 +39,8 @@ class SharedCertificate(RTCCertificate):
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         if self._context is None:
             self._context = super()._create_ssl_context(srtp_profiles=srtp_profiles)
+            # A call is never taken up again by another one's session.
+            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return self._context
 
 

@@ -22,6 +22,7 @@ import aiortc.rtcicetransport
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import Connection, StunProtocol, get_host_addresses, server_reflexive_candidate
+from aioice.utils import random_string
 
 from ipc.clock import NS_PER_S
 from ipc.errors import ConfigError
@@ -29,11 +30,15 @@ from ipc.errors import ConfigError
 if TYPE_CHECKING:
     from ipc.clock import Clock
     from workers.udp_mux import Address, Leg, UdpMux
+    from workers.webrtc.receiver import Receiver
 
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 0.02  # Ta of RFC 8445 section 14
 CANDIDATES_DEADLINE_S = 30.0
+# Addresses of one peer: each costs checks of ours, and whoever has the password could name any.
+MAX_CANDIDATES = 128
+MAX_QUEUED = 64
 SERVER_DEADLINE_S = 5.0
 # A peer is asked whether it is there when it has been silent for one second, and now and then in
 # any case (RFC 7675); it is lost after four. With the pace of the questions, that is within 5 s.
@@ -162,7 +167,11 @@ class MuxedConnection(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heard_ns = self.clock.now_ns()
-        self.receiver: Leg | None = None  # who takes media, once it is negotiated
+        # aioice's four letters are too few for all calls of one port, and aiortc gives the
+        # second transport of an offer without BUNDLE the name of the first.
+        self._local_username = random_string(16)
+        self.receiver: Receiver | None = None  # who takes media, once it is negotiated
+        self.lost = False
         self._rtt_ns: int | None = None
         self._answers = 0
         self._checking: asyncio.Task[None] | None = None
@@ -197,8 +206,23 @@ class MuxedConnection(Connection):
 
     def media(self, length: int, now_ns: int) -> None:
         """RTP or RTCP lies in the mux' buffer."""
-        if self.receiver is not None:
-            self.receiver.media(length, now_ns)
+        receiver = self.receiver
+        if receiver is None:
+            return
+        try:
+            receiver.media(length, now_ns)
+        except Exception:
+            # One call's fault (a bot that spoils its ring, say) must not stop the others' beat.
+            log.exception("a call's media cannot be taken")
+            self.receiver = None
+            receiver.on_fault()
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """Only DTLS waits for aiortc, and only so much: nobody reads before ICE has a pair."""
+        if 19 < data[0] < 64 and self._queue.qsize() < MAX_QUEUED:
+            super().data_received(data, component)
+        else:
+            self.mux.dropped["handshake_unread"] += 1
 
     # -- candidates -------------------------------------------------------------------------
 
@@ -288,6 +312,11 @@ class MuxedConnection(Connection):
         self, message: stun.Message, addr: Address, protocol: StunProtocol
     ) -> None:
         """A check of the peer's."""
+        if len(self._remote_candidates) >= MAX_CANDIDATES and not any(
+            (known.host, known.port) == addr for known in self._remote_candidates
+        ):
+            self.mux.dropped["too_many_addresses"] += 1
+            return
         super().request_received(message, addr, protocol)
         self._candidate_came.set()
 
@@ -311,6 +340,7 @@ class MuxedConnection(Connection):
             now_ns = self.clock.now_ns()
             silent_ns = now_ns - self.heard_ns
             if silent_ns >= LOST_NS:
+                self.lost = True
                 self._query_consent_task = None
                 await self.close()
                 return

@@ -22,7 +22,7 @@ from aiortc.sdp import candidate_from_sdp
 from ipc.errors import Overloaded, SdpRejected, StateError
 from workers.webrtc import hooks
 from workers.webrtc.data_channel import DataChannel
-from workers.webrtc.sdp import Offer, is_mdns_candidate
+from workers.webrtc.sdp import Offer, ice_name_of, is_mdns_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,11 +73,12 @@ class Peer:
         self._candidates = 0
         self._closing: asyncio.Task[None] | None = None
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        transceiver = self._pc.addTransceiver("audio", "sendrecv")
+        transceiver = self._transceiver = self._pc.addTransceiver("audio", "sendrecv")
         sender.bind(transceiver)
         receiver.bind(transceiver, mux.buffer)
         receiver.on_fault = self._media_failed
         sender.report_block = receiver.report_block
+        sender.on_begin = receiver.listen
         sender.on_fault = self._media_failed
         capabilities = RTCRtpSender.getCapabilities("audio").codecs
         transceiver.setCodecPreferences([c for c in capabilities if c.mimeType in CODECS])
@@ -103,8 +104,7 @@ class Peer:
         self._offer = offer
         self.sender.stereo = offer.wants_stereo
         self.sender.red_type = offer.red_type
-        if offer.red_type is not None:
-            self.receiver.take_red(offer.red_type)
+        self.receiver.take_red(offer.red_type)
         return offer.answer(local.sdp)
 
     @property
@@ -113,6 +113,16 @@ class Peer:
         transports = [transceiver.receiver.transport for transceiver in self._pc.getTransceivers()]
         found: ChosenPair | None = hooks.connection_of(transports[0]).chosen if transports else None
         return found
+
+    def can_continue(self, sdp: str) -> bool:
+        """Whether an offer is for this connection: it lives, and the caller's path is the same."""
+        if self.broken or self.state in ("lost", "closed") or self._offer is None:
+            return False
+        return self._offer.ice_name in (ice_name_of(sdp), "")
+
+    @property
+    def _connection(self) -> Any:
+        return hooks.connection_of(self._transceiver.receiver.transport)
 
     async def add_candidates(self, candidates: list[Candidate]) -> None:
         """Add trickled candidates; an empty one ends them. Raises SdpRejected."""
@@ -165,6 +175,10 @@ class Peer:
 
     def _state_changed(self) -> None:
         state = _STATES.get(self._pc.connectionState)
+        if self.state in ("lost", "closed"):
+            return
+        if state == "closed" and self._connection.lost:
+            state = "lost"  # aiortc closes everything when the path is given up
         if state is not None and state != self.state:
             self.state = state
             self._on_state(self, state)

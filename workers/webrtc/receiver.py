@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import struct
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ipc.clock import NS_PER_S
@@ -36,6 +37,7 @@ SOUND = ("opus", "pcmu", "pcma")
 # A packet of Opus this short has no sound: the sender pauses (DTX, RFC 7587 section 3.1.3).
 PAUSE_BYTES = 2
 # Another source must go on for so many packets, or the first be silent, before it takes over.
+UNKNOWN = ("", 0)
 TAKE_OVER_PACKETS = 3
 TAKE_OVER_NS = NS_PER_S // 5
 NEVER_NS = 1 << 62
@@ -70,6 +72,7 @@ class Receiver:
         self.reorder = Reorder(self, self._clock_hz, clock.now_ns())
         self.reorder.due_ns = NEVER_NS
         self._rival = (-1, 0)
+        self._begin: Callable[[Any], None] = lambda _parameters: None
         self.heard: Callable[[], None] = lambda: None
         # Called when receiving could not begin; the reason is in the log.
         self.on_fault: Callable[[], None] = lambda: None
@@ -97,6 +100,12 @@ class Receiver:
                 self.on_fault()
 
         self._parked = hooks.ParkedReceiver(transceiver.receiver, on_start=begin)
+        self._begin = begin
+
+    def listen(self) -> None:
+        """A caller who only listens sends no media, but reports; and is silent to the bot."""
+        if self._unprotector is None:
+            self._begin(SimpleNamespace(codecs=[]))
 
     def start(
         self, unprotector: Unprotector, buffer: bytearray, kinds: dict[int, tuple[str, int]]
@@ -105,14 +114,19 @@ class Receiver:
         self._buffer = memoryview(buffer)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
         self._kinds = kinds | self._red_kinds
+        if self._unprotector is not None:  # renegotiated: the stream goes on
+            return
         self._clock_hz = next((hz for name, hz in kinds.values() if name in SOUND), 48_000)
         self.reorder.begin(self._clock_hz, self._clock.now_ns())
         self._unprotector = unprotector
 
-    def take_red(self, payload_type: int) -> None:
+    def take_red(self, payload_type: int | None) -> None:
         """Packets of that type carry earlier ones once more (aiortc does not know RED)."""
-        self._red_kinds = {payload_type: ("red", decoders.OPUS_CLOCK_HZ)}
-        self._kinds = self._kinds | self._red_kinds
+        for old in self._red_kinds:
+            self._kinds.pop(old, None)
+        found = {} if payload_type is None else {payload_type: ("red", decoders.OPUS_CLOCK_HZ)}
+        self._red_kinds = found
+        self._kinds = self._kinds | found
 
     @property
     def ring(self) -> WorkerRing | None:
@@ -167,17 +181,19 @@ class Receiver:
             return
         kind = second & 0x7F
         codec = self._kinds.get(kind)
+        arrivals = self.arrivals
         if codec is None:
             self.unknown += 1
-            return
-        arrivals = self.arrivals
+            if arrivals is None or arrivals.ssrc != ssrc:
+                return
+            codec = UNKNOWN  # no sound, but it has its place in the order
         if arrivals is None or arrivals.ssrc != ssrc:
             arrivals = self._another_source(ssrc, now_ns)
             if arrivals is None:
                 return
         if codec[1] != self._clock_hz and codec[0] in SOUND:
             self._clock_hz = codec[1]
-            reorder.retune(codec[1])
+            reorder.retune(codec[1], now_ns)
         self._sound_ns = now_ns
         arrivals.add(sequence, timestamp, end - start, now_ns)
         self._timestamp = timestamp
@@ -234,7 +250,7 @@ class Receiver:
             if count < TAKE_OVER_PACKETS and now_ns - self._sound_ns < TAKE_OVER_NS:
                 self.unknown += 1
                 return None
-            self.reorder.restart()
+            self.reorder.restart(now_ns)
         self._rival = (-1, 0)
         self.arrivals = Arrivals(ssrc, self._clock_hz)
         return self.arrivals

@@ -100,9 +100,10 @@ def _description(ssrc: int, cname: str) -> bytes:
     return struct.pack("!BBH", 0x81, DESCRIPTION, len(chunk) // 4) + chunk
 
 
-def bye(ssrc: int) -> bytes:
-    """The stream ends."""
-    return struct.pack("!BBHI", 0x81, BYE, 1, ssrc)
+def bye(ssrc: int, cname: str) -> bytes:
+    """The stream ends: a compound packet, or strict receivers would not read it (section 6.1)."""
+    report = struct.pack("!BBHI", 0x80, RECEIVER_REPORT, 1, ssrc)
+    return report + _description(ssrc, cname) + struct.pack("!BBHI", 0x81, BYE, 1, ssrc)
 
 
 def round_trip_us(now_unix_ns: int, last_report: int, delay: int) -> int | None:

@@ -15,6 +15,7 @@ from ipc.errors import SdpRejected, UnsupportedCodec
 
 MAX_SDP_BYTES = 64 * 1024
 MAX_SECTIONS = 32
+MAX_CANDIDATES = 20  # of one section
 OPUS_FMTP = "usedtx=0;useinbandfec=1"
 AUDIO_CODECS = re.compile(r"(opus/48000/2|PCMU/8000|PCMA/8000)(/1)?$", re.IGNORECASE)
 STATIC_AUDIO = {"0", "8"}
@@ -73,7 +74,7 @@ class Offer:
         kept = {sections[i].mid for i in served}
         lines = [_keep_bundle(line, kept) for line in session]
         for index in served:
-            lines += [line for line in sections[index].lines if not _is_mdns(line)]
+            lines += _with_few_candidates(sections[index].lines)
         text = "\r\n".join(line for line in lines if line) + "\r\n"
         return cls(session, sections, served, sections[audio], text)
 
@@ -84,6 +85,11 @@ class Offer:
             "stereo=1" in value.partition(" ")[2].replace(" ", "").split(";")
             for value in self.audio.attributes("fmtp")
         )
+
+    @property
+    def ice_name(self) -> str:
+        """The caller's ICE user name; another one in a later offer is another path."""
+        return ice_name_of(self.sdp)
 
     @property
     def red_type(self) -> int | None:
@@ -215,6 +221,25 @@ def _is_mdns(line: str) -> bool:
     # hosts never answer and that would hold up the answer; the checks that the browser
     # sends to us reveal the address anyway (a peer-reflexive candidate).
     return line.startswith("a=candidate:") and is_mdns_candidate(line)
+
+
+def ice_name_of(sdp: str) -> str:
+    """The first ICE user name in an SDP text; "" when there is none."""
+    match = re.search(r"^a=ice-ufrag:(\S+)", sdp, re.MULTILINE)
+    return match.group(1) if match else ""
+
+
+def _with_few_candidates(lines: list[str]) -> list[str]:
+    # aioice pairs and sorts them all for each one that is added: hundreds would hold the beat.
+    left = MAX_CANDIDATES
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith("a=candidate:"):
+            if _is_mdns(line) or not left:
+                continue
+            left -= 1
+        kept.append(line)
+    return kept
 
 
 def is_mdns_candidate(candidate: str) -> bool:

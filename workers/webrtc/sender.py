@@ -80,6 +80,8 @@ class Sender:
         self._stereo = False
         # Called when sending could not begin; the reason is in the log.
         self.on_fault: Callable[[], None] = lambda: None
+        # Called when the path is there and packets begin to leave.
+        self.on_begin: Callable[[], None] = lambda: None
         # What our reports say of the stream that comes from the peer.
         self.report_block: Callable[[int], bytes] = lambda _now_ns: b""
         self.reception = rtcp.Reception()
@@ -169,6 +171,7 @@ class Sender:
             clock_hz=codec.clockRate,
             cname=hooks.cname_of(transceiver.sender),
         )
+        self.on_begin()
 
     def start(
         self,
@@ -193,7 +196,7 @@ class Sender:
     def _stop(self) -> None:
         packet, self._packet = self._packet, None
         if packet is not None and self._path is not None and self._protector is not None:
-            self._path.send(self._protector.protect_rtcp(rtcp.bye(packet.ssrc)))
+            self._path.send(self._protector.protect_rtcp(rtcp.bye(packet.ssrc, self._cname)))
         self._close_encoder()
 
     def stop(self) -> None:

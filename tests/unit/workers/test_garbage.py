@@ -64,7 +64,7 @@ def test_at_the_beginning_all_modules_are_frozen_and_automatic_collection_ends(
 
 def test_few_new_objects_are_not_worth_a_collection(garbage: Garbage, collector: Collector) -> None:
     collector.young = YOUNG
-    garbage.collect(NS_PER_S, 4 * NS_PER_MS)
+    garbage.collect(NS_PER_S, 4 * NS_PER_MS, idle=False)
     assert collector.ran == []
 
 
@@ -73,7 +73,7 @@ def test_a_collection_needs_a_gap_longer_than_the_last_one_took(
 ) -> None:
     for gap_ms, wanted in ((1, 1), (1, 1), (2, 1), (2.1, 2), (1.9, 2)):
         collector.young = YOUNG + 1
-        garbage.collect(NS_PER_S, round(gap_ms * NS_PER_MS))
+        garbage.collect(NS_PER_S, round(gap_ms * NS_PER_MS), idle=False)
         assert len(collector.ran) == wanted
     assert garbage.collections == 2
     assert garbage.longest_ns == 2 * NS_PER_MS
@@ -82,7 +82,7 @@ def test_a_collection_needs_a_gap_longer_than_the_last_one_took(
 def test_while_no_session_ends_nothing_is_looked_through(
     garbage: Garbage, collector: Collector
 ) -> None:
-    garbage.collect(100 * FULL_NS, NS_PER_S)
+    garbage.collect(100 * FULL_NS, NS_PER_S, idle=False)
     assert collector.ran == []
 
 
@@ -90,30 +90,38 @@ def test_after_a_session_everything_is_looked_through_once_a_minute_if_a_gap_all
     garbage: Garbage, collector: Collector
 ) -> None:
     garbage.session_ended()
-    garbage.collect(FULL_NS - 1, 4 * NS_PER_MS)
+    garbage.collect(FULL_NS - 1, 4 * NS_PER_MS, idle=False)
     assert collector.ran == []
-    garbage.collect(FULL_NS, 4 * NS_PER_MS)
-    garbage.collect(3 * FULL_NS, NS_PER_S)
+    garbage.collect(FULL_NS, 29 * NS_PER_MS, idle=False)
+    assert collector.ran == [], "the first one, at the start, took longer"
+    garbage.collect(FULL_NS, 31 * NS_PER_MS, idle=False)
+    garbage.collect(3 * FULL_NS, NS_PER_S, idle=False)
     assert collector.ran == [2], "nobody else has ended"
     garbage.session_ended()
-    garbage.collect(4 * FULL_NS, 20 * NS_PER_MS)
+    garbage.collect(4 * FULL_NS, 20 * NS_PER_MS, idle=False)
     assert collector.ran == [2]
-    garbage.collect(4 * FULL_NS, 31 * NS_PER_MS)
+    garbage.collect(4 * FULL_NS, 31 * NS_PER_MS, idle=False)
     assert collector.ran == [2, 2]
 
 
 def test_a_worker_without_gaps_collects_all_the_same_before_it_is_too_late(
     garbage: Garbage, collector: Collector
 ) -> None:
-    garbage.session_ended()
-    garbage.collect(FULL_NS, NS_PER_MS)
     for _ in range(OVERDUE_SESSIONS - 1):
         garbage.session_ended()
-    garbage.collect(2 * FULL_NS, NS_PER_MS)
-    assert collector.ran == [2]
+    garbage.collect(2 * FULL_NS, NS_PER_MS, idle=False)
+    assert collector.ran == []
     garbage.session_ended()
-    garbage.collect(2 * FULL_NS, NS_PER_MS)
-    assert collector.ran == [2, 2]
+    garbage.collect(2 * FULL_NS, NS_PER_MS, idle=False)
+    assert collector.ran == [2]
+
+
+def test_when_nobody_is_there_to_be_disturbed_no_gap_is_needed(
+    garbage: Garbage, collector: Collector
+) -> None:
+    garbage.session_ended()
+    garbage.collect(FULL_NS, 0, idle=True)
+    assert collector.ran == [2]
 
 
 @pytest.fixture
@@ -141,5 +149,5 @@ def test_what_sessions_leave_behind_is_really_collected() -> None:
     for _ in range(YOUNG + 1):
         Node()
     assert Node.alive > YOUNG - 1
-    garbage.collect(1, NS_PER_S)
+    garbage.collect(1, NS_PER_S, idle=False)
     assert Node.alive == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.audio import red
-from workers.audio.redundancy import CALM_REPORTS, Redundancy
+from workers.audio.redundancy import CALM_REPORTS, MAX_BYTES, Redundancy
 
 
 def test_it_rises_with_the_loss_and_falls_slowly_when_it_is_over() -> None:
@@ -67,3 +67,12 @@ def test_timestamps_wrap_around() -> None:
     redundancy.reported(0.05)
     redundancy.wrap(111, 2**32 - 480, b"a")
     assert red.parse(redundancy.wrap(111, 480, b"b"))[0] == red.Block(111, 960, b"a")
+
+
+def test_what_does_not_fit_into_one_datagram_is_not_sent_again() -> None:
+    redundancy = Redundancy()
+    redundancy.reported(0.2)
+    for number in range(5):
+        wrapped = redundancy.wrap(111, number * 960, bytes(520))
+        assert len(wrapped) <= MAX_BYTES + 1
+    assert [block.back for block in red.parse(wrapped)] == [960, 0]

@@ -283,7 +283,7 @@ def test_another_source_begins_anew_after_what_was_kept() -> None:
     line = Line()
     line.arrive(0)
     line.arrive(2)
-    line.reorder.restart()
+    line.reorder.restart(line.now_ns)
     line.arrive(40_000)
     assert line.heard == [("play", 0), ("conceal", 20), ("play", 2), ("play", 40_000)]
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aioice
 import pytest
@@ -22,6 +22,8 @@ from workers.webrtc.ice import MuxedConnection, MuxedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from workers.webrtc.receiver import Receiver
 
 HERE = "127.0.0.1"
 DEADLINE_S = 10
@@ -103,7 +105,8 @@ async def test_data_goes_both_ways_and_media_takes_the_short_one(
     pair: tuple[MuxedConnection, Any], mux: UdpMux
 ) -> None:
     ours, theirs = pair
-    ours.receiver = media = Media(mux)
+    media = Media(mux)
+    ours.receiver = cast("Receiver", media)
     async with asyncio.timeout(DEADLINE_S):
         await ours.send(b"\x16ours")
         assert await theirs.recv() == b"\x16ours"
@@ -347,3 +350,37 @@ async def test_the_chosen_pair_and_its_round_trip_are_known(
     assert chosen.answers >= 1
     assert chosen.rtt_ns is not None
     assert 0 < chosen.rtt_ns < ice.RETRANSMIT_NS
+
+
+async def test_a_call_whose_media_cannot_be_taken_is_the_only_one_to_suffer(
+    pair: tuple[MuxedConnection, Any],
+) -> None:
+    class Broken(Media):
+        faults = 0
+
+        def media(self, length: int, _now_ns: int) -> None:
+            raise ValueError("a ring was spoilt")
+
+        def on_fault(self) -> None:
+            self.faults += 1
+
+    ours, theirs = pair
+    broken = Broken(ours.mux)
+    ours.receiver = cast("Receiver", broken)
+    for _ in range(3):
+        await theirs.send(b"\x80media")
+    await theirs.send(b"\x16behind it")
+    async with asyncio.timeout(DEADLINE_S):
+        assert await ours.recv() == b"\x16behind it"
+    assert broken.faults == 1
+    assert vars(ours)["receiver"] is None
+
+
+async def test_before_anybody_reads_only_so_many_handshakes_wait(mux: UdpMux, clock: Clock) -> None:
+    ours = muxed(mux, clock)
+    for _ in range(200):
+        ours.data_received(b"\x16handshake", 1)
+    ours.data_received(b"\xffnonsense", 1)
+    assert ours._queue.qsize() == ice.MAX_QUEUED
+    assert mux.dropped["handshake_unread"] == 200 - ice.MAX_QUEUED + 1
+    await ours.close()

@@ -305,3 +305,15 @@ def test_an_answer_in_another_codec_has_no_red() -> None:
     offer = Offer.parse(offers.offer(offers.audio("0")))
     plain = offers.offer(offers.audio("0", formats="0 8", codecs=offers.G711))
     assert "red" not in offer.answer(plain)
+
+
+def test_of_a_flood_of_candidates_only_a_few_are_taken() -> None:
+    many = [f"a=candidate:{n} 1 udp 1 127.0.0.1 {n + 1000} typ host" for n in range(1_000)]
+    offer = Offer.parse(offers.offer(offers.audio("0", extra=many)))
+    assert offer.sdp.count("a=candidate:") == sdp.MAX_CANDIDATES
+
+
+def test_the_ice_name_tells_one_path_from_another() -> None:
+    text = offers.offer(offers.audio("0"))
+    assert Offer.parse(text).ice_name == sdp.ice_name_of(text) == "abcd"
+    assert sdp.ice_name_of("v=0") == ""
