@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FRAMES_PER_S = 50
+LEAST_FOUND = 0.9
+"""An echo of which less came back in time to be found again has no honest percentiles."""
 STATISTICS = {"p50": 50, "p90": 90, "p99": 99}
 
 
@@ -118,6 +120,12 @@ class Seen:
         return [number for number, call in enumerate(self.calls) if not call.error]
 
     @property
+    def echo_lost(self) -> str:
+        """Why the echo's percentiles do not count; empty when they do."""
+        share = len(self.echo_ms) / self.echo_packets if self.echo_packets else 0.0
+        return "" if share >= LEAST_FOUND else f"{share:.0%} found, the rest > 700 ms or broken"
+
+    @property
     def failed_percent(self) -> float:
         """Calls that were asked for and did not come about."""
         return 100 * (1 - len(self.connected) / max(1, self.asked))
@@ -191,6 +199,8 @@ def judge(seen: Seen, limits: Thresholds) -> list[str]:
             )
     if seen.mode == "echo":
         most("echo, p99", seen.echo_ms.statistics.get("p99"), limits.max_echo_ms, "ms")
+        if limits.max_echo_ms is not None and len(seen.echo_ms) and seen.echo_lost:
+            found.append(f"echo: {seen.echo_lost}")
     return found
 
 
@@ -242,7 +252,7 @@ def _add_hearing(made: Report, seen: Seen, limits: Thresholds) -> None:
     if seen.mode == "echo":
         echo = limits.max_echo_ms
         made.put("echo, wire to wire", "ms", seen.echo_ms.statistics, len(seen.echo_ms),
-                 must=None if echo is None else {"p99": echo})  # fmt: skip
+                 must=None if echo is None else {"p99": echo}, void=seen.echo_lost)  # fmt: skip
         made.notes.append(
             f"echo: of {seen.echo_packets} packets {len(seen.echo_ms)} were found again in what "
             "was sent within 700 ms"

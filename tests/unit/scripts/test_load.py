@@ -214,6 +214,9 @@ def test_an_echo_that_was_asked_for_and_not_heard_is_a_failure() -> None:
     made = seen(stream(0, 100), mode="echo")
     assert "nothing was measured" in judge(made, Thresholds(max_echo_ms=100))[0]
     made.echo_ms.add([30.0, 90.0])
+    made.echo_packets = 3
+    assert "67% found" in judge(made, Thresholds(max_echo_ms=100))[0]
+    made.echo_packets = 2
     assert judge(made, Thresholds(max_echo_ms=100)) == []
     assert judge(made, Thresholds(max_echo_ms=50))
 
