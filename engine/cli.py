@@ -72,7 +72,7 @@ async def _serve(settings: Settings) -> None:
         ends = [asyncio.create_task(event.wait()) for event in (stop, engine.ended)]
         bots = asyncio.create_task(engine.wait_bots())
         await asyncio.wait([*ends, bots], return_when=asyncio.FIRST_COMPLETED)
-        if bots.done():
+        if not (stop.is_set() or engine.ended.is_set()):
             typer.echo(f"ready: open {engine.address}/ and speak (Ctrl-C ends it)")
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (*ends, bots):
