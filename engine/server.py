@@ -37,8 +37,12 @@ BOT_START_S = 10
 class Engine:
     """The control process' parts. `start`, then `close`."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, *, with_http: bool = True
+    ) -> None:
+        """Without `with_http` the routes are served by somebody else (`engine.embedded`)."""
         self.settings = settings
+        self._with_http = with_http
         self.address = ""
         self.ended = asyncio.Event()  # set when HTTP has ended, or nothing can come of this
         self.failure: ConfigError | None = None
@@ -56,8 +60,9 @@ class Engine:
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
         _check_addresses(settings.ice_address)
-        listener = _listen(settings.host, settings.port)
-        stack.callback(listener.close)
+        listener = _listen(settings.host, settings.port) if self._with_http else None
+        if listener is not None:
+            stack.callback(listener.close)
         runtime = RuntimeDir(settings.runtime_dir)
         stack.callback(runtime.close)
         self.runtime = runtime
@@ -90,7 +95,8 @@ class Engine:
         self.processes.start()
         await self.supervisor.start()
         stack.push_async_callback(self.sessions.close_all, "engine_stopped")
-        await self._serve_http(listener)
+        if listener is not None:
+            await self._serve_http(listener)
 
     async def wait_bots(self) -> None:
         """Return when the bots that we started are here, or one fell, or after a while."""
@@ -124,9 +130,7 @@ class Engine:
         settings = self.settings
         config = uvicorn.Config(
             app.build(
-                self.sessions,
-                self.supervisor,
-                self.bots,
+                self,
                 allowed_hosts=settings.allowed_hosts,
                 allowed_origins=settings.allowed_origin,
                 loopback=settings.on_loopback,

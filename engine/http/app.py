@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
@@ -16,23 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
-from engine.bots import Bots
 from engine.http import health, offer, stats
-from engine.sessions import Sessions
-from engine.supervisor import Supervisor
-from ipc.errors import (
-    AuthError,
-    BackbeatError,
-    BotError,
-    ConfigError,
-    LimitError,
-    NegotiationError,
-    ProtocolError,
-    RateLimited,
-    SessionNotFound,
-    StateError,
-    WorkerError,
-)
+from engine.http.errors import body, status_of
+from engine.http.parts import Parts
+from ipc.errors import AuthError, BackbeatError
 
 MAX_BODY_BYTES = 256 * 1024
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -40,39 +27,22 @@ WEB = Path(__file__).resolve().parent.parent / "web"
 WEB_FILES = {path.name: path for path in WEB.glob("*.*") if path.name != "index.html"}
 LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 CONTENT_SECURITY_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-# The first class that fits decides; from the special to the general.
-STATUSES: tuple[tuple[type[BackbeatError], int], ...] = (
-    (AuthError, 401),
-    (RateLimited, 429),
-    (LimitError, 503),
-    (SessionNotFound, 404),
-    (StateError, 409),
-    (ConfigError, 400),
-    (ProtocolError, 400),
-    (NegotiationError, 400),
-    (BotError, 503),
-    (WorkerError, 503),
-)
 
 
 def build(
-    sessions: Sessions,
-    supervisor: Supervisor,
-    bots: Bots,
+    parts: Parts,
     *,
     allowed_hosts: list[str],
     allowed_origins: list[str],
     loopback: bool,
 ) -> FastAPI:
-    """The application over an engine's sessions and workers.
+    """The application over an engine's parts.
 
     `allowed_hosts` are the names that a request may be for, `allowed_origins` the sites whose
     pages may call; empty allows every one, but on `loopback` only pages from this machine.
     """
     app = FastAPI(title="Backbeat", version=engine.__version__, redoc_url=None)
-    app.include_router(offer.router(sessions))
-    app.include_router(stats.router(sessions, loopback=loopback))
-    app.include_router(health.router(sessions, supervisor, bots))
+    app.include_router(router(parts, loopback=loopback))
     _serve_playground(app)
     app.add_exception_handler(BackbeatError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -90,6 +60,15 @@ def build(
     return app
 
 
+def router(parts: Parts, *, loopback: bool) -> APIRouter:
+    """The routes for callers and operators, without the page."""
+    routes = APIRouter()
+    routes.include_router(offer.router(parts))
+    routes.include_router(stats.router(parts, loopback=loopback))
+    routes.include_router(health.router(parts))
+    return routes
+
+
 class Gate:
     """What every request passes: authorization, and the limit of its body."""
 
@@ -105,7 +84,7 @@ class Gate:
         try:
             authorize(scope, self._allowed_hosts)
         except AuthError as error:
-            await _body(403, error.code, error.message)(scope, receive, send)
+            await body(403, error.code, error.message)(scope, receive, send)
             return
         received = 0
 
@@ -120,7 +99,7 @@ class Gate:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
             detail = f"a body is at most {MAX_BODY_BYTES // 1024} KiB"
-            await _body(413, "body_too_large", detail)(scope, receive, send)
+            await body(413, "body_too_large", detail)(scope, receive, send)
             return
         await self._app(scope, limited, send)
 
@@ -140,11 +119,6 @@ def authorize(scope: Scope, allowed_hosts: frozenset[str]) -> None:
         )
 
 
-def status_of(error: BackbeatError) -> int:
-    """The HTTP status that stands for an error."""
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
-
-
 def _serve_playground(app: FastAPI) -> None:
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
 
@@ -159,13 +133,9 @@ def _serve_playground(app: FastAPI) -> None:
         return FileResponse(WEB_FILES[name], headers=headers)
 
 
-def _body(status: int, code: str, detail: object) -> JSONResponse:
-    return JSONResponse({"code": code, "detail": detail}, status_code=status)
-
-
 async def _failed(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BackbeatError)  # noqa: S101 - registered for this class
-    return _body(status_of(error), error.code, error.message)
+    return body(status_of(error), error.code, error.message)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -174,10 +144,10 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
         {"loc": [str(part) for part in problem["loc"]], "msg": problem["msg"]}
         for problem in error.errors()
     ]
-    return _body(422, "invalid_request", problems)
+    return body(422, "invalid_request", problems)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-    return _body(error.status_code, codes.get(error.status_code, "http"), error.detail)
+    return body(error.status_code, codes.get(error.status_code, "http"), error.detail)

@@ -6,14 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from engine.bots import Bots
-from engine.sessions import Sessions
-from engine.supervisor import Supervisor
+from engine.http.errors import CodedRoute
+from engine.http.parts import Parts
 
 
-def router(sessions: Sessions, supervisor: Supervisor, bots: Bots) -> APIRouter:
+def router(parts: Parts) -> APIRouter:
     """The health routes."""
-    routes = APIRouter(prefix="/health", tags=["health"])
+    routes = APIRouter(prefix="/health", tags=["health"], route_class=CodedRoute)
 
     @routes.get("/live")
     async def live() -> dict[str, str]:
@@ -23,6 +22,7 @@ def router(sessions: Sessions, supervisor: Supervisor, bots: Bots) -> APIRouter:
     @routes.get("/ready")
     async def ready(response: Response) -> dict[str, Any]:
         """A call that came now would be taken; 503 with the reasons when it would not."""
+        sessions, bots, supervisor = parts.sessions, parts.bots, parts.supervisor
         reasons = sessions.not_ready()
         if reasons:
             response.status_code = 503

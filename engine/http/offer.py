@@ -12,7 +12,8 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import AliasChoices, BaseModel, Field
 
-from engine.sessions import Sessions
+from engine.http.errors import CodedRoute
+from engine.http.parts import Parts
 from ipc import messages
 from ipc.clock import NS_PER_MS
 
@@ -60,9 +61,9 @@ class Success(BaseModel):
     status: Literal["success"] = "success"
 
 
-def router(sessions: Sessions) -> APIRouter:
+def router(parts: Parts) -> APIRouter:
     """The signaling routes over an engine's sessions."""
-    routes = APIRouter(tags=["signaling"])
+    routes = APIRouter(tags=["signaling"], route_class=CodedRoute)
 
     @routes.post("/api/offer")
     async def offer(request: OfferRequest, response: Response) -> OfferAnswer:
@@ -71,7 +72,7 @@ def router(sessions: Sessions) -> APIRouter:
         The header `Server-Timing` tells how long the engine took.
         """
         began_ns = time.monotonic_ns()
-        sdp, pc_id = await sessions.offer(
+        sdp, pc_id = await parts.sessions.offer(
             request.sdp,
             pc_id=request.pc_id,
             restart=bool(request.restart_pc),
@@ -84,7 +85,7 @@ def router(sessions: Sessions) -> APIRouter:
     @routes.patch("/api/offer")
     async def candidates(request: CandidatesRequest) -> Success:
         """Add trickled candidates to a call."""
-        await sessions.add_candidates(
+        await parts.sessions.add_candidates(
             request.pc_id,
             [
                 messages.Candidate(

@@ -6,14 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from engine.sessions import Sessions
+from engine.http.errors import CodedRoute
+from engine.http.parts import Parts
 from ipc.errors import AuthError
 from ipc.stats import as_report
 
 
-def router(sessions: Sessions, *, loopback: bool) -> APIRouter:
+def router(parts: Parts, *, loopback: bool) -> APIRouter:
     """The statistics routes over an engine's sessions."""
-    routes = APIRouter(prefix="/api/sessions", tags=["statistics"])
+    routes = APIRouter(prefix="/api/sessions", tags=["statistics"], route_class=CodedRoute)
 
     @routes.get("")
     async def listing() -> list[dict[str, Any]]:
@@ -26,11 +27,11 @@ def router(sessions: Sessions, *, loopback: bool) -> APIRouter:
                 "calls are listed only by an engine on loopback; ask for one by its pc_id",
                 code="not_listed",
             )
-        return [session.snapshot() for session in sessions.all]
+        return [session.snapshot() for session in parts.sessions.all]
 
     @routes.get("/{session}/stats")
     async def stats(session: str) -> dict[str, dict[str, Any]]:
         """How a call does: W3C's records by their id. `session` is its id or its `pc_id`."""
-        return as_report((await sessions.stats(session)).records)
+        return as_report((await parts.sessions.stats(session)).records)
 
     return routes

@@ -9,6 +9,7 @@ import pytest
 from starlette.routing import Route
 
 from engine.http import app
+from engine.http.errors import status_of
 from ipc import errors
 from ipc.errors import BY_CODE, BackbeatError
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from engine.bots import Bots
-    from engine.sessions import Sessions
-    from engine.supervisor import Supervisor
+    from engine.http.parts import Parts
 
 
 class Unreachable:
@@ -31,9 +30,7 @@ class Unreachable:
 
 def build(origins: list[str], *, loopback: bool = False) -> FastAPI:
     return app.build(
-        cast("Sessions", Unreachable()),
-        cast("Supervisor", Unreachable()),
-        cast("Bots", Unreachable()),
+        cast("Parts", Unreachable()),
         allowed_hosts=["127.0.0.1", "localhost"],
         allowed_origins=origins,
         loopback=loopback,
@@ -192,11 +189,11 @@ async def test_other_files_are_not_served(client: httpx.AsyncClient, name: str) 
     ],
 )
 def test_errors_have_statuses(error: type[BackbeatError], status: int) -> None:
-    assert app.status_of(error("why")) == status
-    assert app.status_of(error("why", code="narrowed")) == status
+    assert status_of(error("why")) == status
+    assert status_of(error("why", code="narrowed")) == status
 
 
 def test_what_may_succeed_later_is_503_or_429() -> None:
     for kind in BY_CODE.values():
         if kind.retryable:
-            assert app.status_of(kind("why")) in (429, 503), kind
+            assert status_of(kind("why")) in (429, 503), kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from engine.http import app, stats
-from engine.sessions import Session, Sessions
+from engine.sessions import Session
 from engine.supervisor import WorkerHandle
 from ipc.errors import BackbeatError, SessionNotFound, WorkerStalled
 from ipc.messages import Stats
@@ -17,6 +18,8 @@ from ipc.stats import WorkerPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from engine.http.parts import Parts
 
 
 class FakeSessions:
@@ -44,7 +47,8 @@ def sessions() -> FakeSessions:
 def ask(sessions: FakeSessions) -> Callable[..., Any]:
     async def get(path: str, *, loopback: bool = True) -> tuple[int, Any]:
         application = FastAPI()
-        routes = stats.router(cast("Sessions", sessions), loopback=loopback)
+        parts = cast("Parts", SimpleNamespace(sessions=sessions))
+        routes = stats.router(parts, loopback=loopback)
         application.include_router(routes)
         application.add_exception_handler(BackbeatError, app._failed)
         transport = httpx.ASGITransport(application)
