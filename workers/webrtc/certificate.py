@@ -1,8 +1,9 @@
 """One certificate and one TLS context for all calls of a worker.
 
 aiortc makes both for every peer connection, which holds the beat for 0.8 ms. The certificate is
-made anew every day, far within the month that it is good for. aiortc finds the class by a
-module-level name, which is replaced once per worker process.
+made anew every day, far within the month that it is good for. The context also lets peers with
+an RSA certificate in. aiortc finds the class by a module-level name, which is replaced once per
+worker process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import SRTPProtectionProfile
 
 RENEW_S = 24 * 3600.0
+# As a DTLS client we take the server's kind of certificate: ECDSA, or RSA as older ones have.
+# Ours is ECDSA, so as a server only the first kind is ever chosen.
+SUITES = b":".join(
+    b"-".join((b"ECDHE", kind, cipher))
+    for kind in (b"ECDSA", b"RSA")
+    for cipher in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
+)
 
 
 class SharedCertificate(RTCCertificate):
@@ -39,6 +47,7 @@ class SharedCertificate(RTCCertificate):
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         if self._context is None:
             self._context = super()._create_ssl_context(srtp_profiles=srtp_profiles)
+            self._context.set_cipher_list(SUITES)
             # A call is never taken up again by another one's session.
             self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return self._context
