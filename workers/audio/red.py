@@ -23,18 +23,36 @@ class Block(NamedTuple):
     payload: bytes
 
 
+def newest(data: memoryview, start: int, end: int) -> tuple[int, int] | None:
+    """The packet itself in a payload at `start` to `end`: its type, and where its bytes begin.
+
+    None when the payload is malformed. Nothing is copied.
+    """
+    at, skipped, most = start, 0, start + 4 * MAX_BLOCKS
+    while at < end:
+        first = data[at]
+        if not first & MORE:
+            at += 1 + skipped
+            return (first, at) if at <= end else None
+        if at + 4 > end or at >= most:
+            return None
+        skipped += (data[at + 2] & 3) << 8 | data[at + 3]
+        at += 4
+    return None
+
+
 def parse(data: bytes) -> list[Block]:
     """The blocks of a RED payload, the newest last; empty when it is malformed."""
     headers: list[tuple[int, int, int]] = []
     at = 0
     while True:
-        if at >= len(data) or len(headers) > MAX_BLOCKS:
+        if at >= len(data):
             return []
         first = data[at]
         if not first & MORE:
             at += 1
             break
-        if at + 4 > len(data):
+        if at + 4 > len(data) or len(headers) == MAX_BLOCKS:
             return []
         word = int.from_bytes(data[at + 1 : at + 4], "big")
         headers.append((first & 0x7F, word >> 10, word & 0x3FF))

@@ -126,6 +126,10 @@ class Reorder:
         else:
             self._keep(sequence, timestamp, kind, data, now_ns)
 
+    def lacks_before(self, sequence: int) -> bool:
+        """Whether a packet right before this one is still missing."""
+        return 0 < (sequence - self._next) & 0xFFFF < JUMP and self._begun
+
     def begin(self, clock_hz: int, now_ns: int) -> None:
         """Nothing has come yet, but from now on something should."""
         self._per_ms = clock_hz // 1000

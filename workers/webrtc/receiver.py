@@ -71,7 +71,10 @@ class Receiver:
         self._timestamp = 0
         self.reorder = Reorder(self, self._clock_hz, clock.now_ns())
         self.reorder.due_ns = NEVER_NS
-        self._rival = (-1, 0)
+        # The first packets of another source, without SRTP; whose they are, and since when.
+        self._held: list[bytes] = []
+        self._rival = -1
+        self._rival_ns = 0
         self._begin: Callable[[Any], None] = lambda _parameters: None
         self.heard: Callable[[], None] = lambda: None
         # Called when receiving could not begin; the reason is in the log.
@@ -156,7 +159,7 @@ class Receiver:
 
     def media(self, length: int, now_ns: int) -> None:
         """A datagram lies at the start of the buffer."""
-        unprotector, reorder = self._unprotector, self.reorder
+        unprotector = self._unprotector
         if unprotector is None or length < HEADER.size:
             self.malformed += 1
             return
@@ -169,6 +172,14 @@ class Receiver:
             self.rejected += 1
             return
         self.heard()
+        self._take(length, now_ns)
+        if self._wrote:
+            self._wrote = False
+            self._grew(now_ns)
+
+    def _take(self, length: int, now_ns: int) -> None:
+        """A packet lies at the start of the buffer, without SRTP."""
+        buffer, reorder = self._buffer, self.reorder
         first, second, sequence, timestamp, ssrc = HEADER.unpack_from(buffer)
         start, end = HEADER.size + 4 * (first & SOURCES), length
         if first & EXTENDED:
@@ -188,9 +199,11 @@ class Receiver:
                 return
             codec = UNKNOWN  # no sound, but it has its place in the order
         if arrivals is None or arrivals.ssrc != ssrc:
-            arrivals = self._another_source(ssrc, now_ns)
+            arrivals = self._another_source(ssrc, length, now_ns)
             if arrivals is None:
                 return
+        elif self._held:
+            self._forget_rival(now_ns)
         if codec[1] != self._clock_hz and codec[0] in SOUND:
             self._clock_hz = codec[1]
             reorder.retune(codec[1], now_ns)
@@ -198,12 +211,14 @@ class Receiver:
         arrivals.add(sequence, timestamp, end - start, now_ns)
         self._timestamp = timestamp
         if codec[0] == "red":
-            self._take_red(reorder, sequence, timestamp, bytes(buffer[start:end]), now_ns)
-        else:
-            reorder.arrive(sequence, timestamp, kind, self._address + start, end - start, now_ns)
-        if self._wrote:
-            self._wrote = False
-            self._grew(now_ns)
+            newest = red.newest(buffer, start, end)
+            if newest is None:
+                self.malformed += 1
+                return
+            if reorder.lacks_before(sequence):
+                self._take_copies(sequence, timestamp, bytes(buffer[start:end]), now_ns)
+            kind, start = newest
+        reorder.arrive(sequence, timestamp, kind, self._address + start, end - start, now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Each slot: what does not come is concealed or silent."""
@@ -218,14 +233,10 @@ class Receiver:
             self._ring.set_capture(now_ns, self._timestamp)
             self._on_mic()
 
-    def _take_red(
-        self, reorder: Reorder, sequence: int, timestamp: int, data: bytes, now_ns: int
-    ) -> None:
-        blocks = red.parse(data)
-        if not blocks:
-            self.malformed += 1
-            return
-        newest = blocks.pop()
+    def _take_copies(self, sequence: int, timestamp: int, data: bytes, now_ns: int) -> None:
+        """Of a RED payload, the copies of earlier packets."""
+        reorder = self.reorder
+        blocks = red.parse(data)[:-1]
         for back, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
             # A sender may leave blocks out: a copy is of the packet so many numbers back only
             # if it lies just as far back in time.
@@ -237,23 +248,41 @@ class Receiver:
                     block.payload,
                     now_ns,
                 )
-        kind, payload = newest.payload_type, newest.payload
-        reorder.arrive(sequence, timestamp, kind, payload, len(payload), now_ns)
 
-    def _another_source(self, ssrc: int, now_ns: int) -> Arrivals | None:
-        """Another SSRC: the peer began anew, or a stray packet, which changes nothing."""
-        known = self.arrivals
-        if known is not None:
-            rival, count = self._rival
-            count = count + 1 if rival == ssrc else 1
-            self._rival = ssrc, count
-            if count < TAKE_OVER_PACKETS and now_ns - self._sound_ns < TAKE_OVER_NS:
-                self.unknown += 1
+    def _another_source(self, ssrc: int, length: int, now_ns: int) -> Arrivals | None:
+        """Another SSRC: the peer began anew, or a stray packet, which changes nothing.
+
+        Its first packets are held, and played once it has proved itself.
+        """
+        held: list[bytes] = []
+        if self.arrivals is not None:
+            if ssrc != self._rival:
+                self._drop_held()
+                self._rival, self._rival_ns = ssrc, now_ns
+            held = self._held
+            packet = bytes(self._buffer[:length])
+            if len(held) + 1 < TAKE_OVER_PACKETS and now_ns - self._sound_ns < TAKE_OVER_NS:
+                held.append(packet)
                 return None
             self.reorder.restart(now_ns)
-        self._rival = (-1, 0)
+        self._held, self._rival = [], -1
         self.arrivals = Arrivals(ssrc, self._clock_hz)
+        if held:
+            for earlier in held:
+                self._buffer[: len(earlier)] = earlier
+                self._take(len(earlier), now_ns)
+            self._buffer[:length] = packet
         return self.arrivals
+
+    def _forget_rival(self, now_ns: int) -> None:
+        """The known source goes on, and has for a while: the other one was none."""
+        if now_ns - self._rival_ns >= TAKE_OVER_NS:
+            self._drop_held()
+
+    def _drop_held(self) -> None:
+        self.unknown += len(self._held)
+        self._held.clear()
+        self._rival = -1
 
     def _take_rtcp(self, length: int, now_ns: int) -> None:
         if not length:

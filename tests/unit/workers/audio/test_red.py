@@ -27,6 +27,26 @@ def test_what_is_packed_is_read(blocks: list[Block], payload_type: int, newest: 
     assert red.parse(data) == [*blocks, Block(payload_type, 0, newest)]
 
 
+@given(BLOCKS, st.integers(0, 127), st.binary(max_size=300), st.binary(max_size=9))
+def test_the_packet_itself_is_found_where_it_lies(
+    blocks: list[Block], payload_type: int, newest: bytes, before: bytes
+) -> None:
+    head = red.header([(b.payload_type, b.back, len(b.payload)) for b in blocks], payload_type)
+    data = before + head + b"".join(block.payload for block in blocks) + newest
+    found = red.newest(memoryview(data + b"behind it"), len(before), len(data))
+    assert found == (payload_type, len(data) - len(newest))
+
+
+@given(st.binary(max_size=200), st.integers(0, 20))
+def test_the_packet_itself_is_found_in_any_bytes_that_have_blocks(data: bytes, cut: int) -> None:
+    end = max(0, len(data) - cut)
+    found, blocks = red.newest(memoryview(data), 0, end), red.parse(data[:end])
+    assert (found is None) == (not blocks)
+    if found is not None:
+        kind, start = found
+        assert (kind, data[start:end]) == (blocks[-1].payload_type, blocks[-1].payload)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_blocks_that_lie_within_them_or_nothing(data: bytes) -> None:
     blocks = red.parse(data)

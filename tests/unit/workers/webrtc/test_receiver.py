@@ -1,130 +1,24 @@
-"""From datagrams to the mic ring: order, codecs, sources, and packets that are none."""
+"""From datagrams to the mic ring: order, codecs, and packets that are none."""
 
 from __future__ import annotations
 
-import ctypes
 import random
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from ipc.clock import NS_PER_MS
-from ipc.codec import Codec
 from tests.fakes.audio import level_db, pitch_hz, tone
-from tests.fakes.rings import rings
-from workers.audio import g711, opus, red
+from tests.fakes.incoming import CN, DTMF, PCMU, SSRC, TONE, Call
+from workers.audio import g711
 from workers.webrtc import rtcp
 from workers.webrtc.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipc.audio_ring import BotRing
     from ipc.clock import ManualClock
-    from tests.fakes.audio import Samples
-
-OPUS, RED, CN, DTMF, PCMU = 111, 63, 13, 126, 0
-KINDS = {
-    OPUS: ("opus", 48_000),
-    RED: ("red", 48_000),
-    CN: ("cn", 8_000),
-    DTMF: ("telephone-event", 48_000),
-    PCMU: ("pcmu", 8_000),
-}
-SSRC = 0xDEADBEEF
-
-
-class Plain:
-    """SRTP that changes nothing; what ends with FORGED is not authentic."""
-
-    def __init__(self, buffer: bytearray) -> None:
-        self._buffer = buffer
-
-    def unprotect(self, length: int) -> int:
-        return 0 if self._buffer[:length].endswith(b"FORGED") else length
-
-    unprotect_rtcp = unprotect
-
-
-def packets(samples: Samples) -> list[bytes]:
-    """Opus, 20 ms each."""
-    encoder = opus.encoder(48_000, 1, Codec())
-    out = (ctypes.c_char * 1_275)()
-    made = []
-    for frame in samples.reshape(-1, 960):
-        frame = np.ascontiguousarray(frame)
-        count = encoder.encode(frame.ctypes.data, 960, out)
-        made.append(out.raw[:count])
-    encoder.close()
-    return made
-
-
-TONE = packets(tone(440, 48_000))
-
-
-class Call:
-    """A receiver, its ring, and the caller's side of the wire."""
-
-    def __init__(self, clock: ManualClock, hz: int = 48_000, channels: int = 1) -> None:
-        self.clock = clock
-        self.buffer = bytearray(2_048)
-        self.bells = 0
-        self.reports: list[Any] = []
-        self.receiver = Receiver(clock, self._grew, self.reports.append)
-        self.receiver.ring, self.bot = rings(hz, channels)
-        self.receiver.start(Plain(self.buffer), self.buffer, KINDS)
-
-    def _grew(self) -> None:
-        self.bells += 1
-
-    def give(self, data: bytes) -> None:
-        """A datagram."""
-        self.buffer[: len(data)] = data
-        self.receiver.media(len(data), self.clock.now_ns())
-
-    def rtp(
-        self,
-        number: int,
-        payload: bytes,
-        *,
-        kind: int = OPUS,
-        ssrc: int = SSRC,
-        first: int = 0x80,
-        head: bytes = b"",
-        step: int = 960,
-    ) -> None:
-        """Packet `number` of the stream."""
-        self.give(
-            struct.pack("!BBHII", first, kind, number & 0xFFFF, number * step & 0xFFFFFFFF, ssrc)
-            + head
-            + payload
-        )
-
-    def wait(self, ms: int) -> None:
-        """Time passes, with a tick each 2 ms."""
-        for _ in range(ms // 2):
-            self.clock.advance_ms(2)
-            self.receiver.tick(self.clock.now_ns())
-
-    def stream(self, payloads: list[bytes], **more: Any) -> None:
-        """So many packets, one each 20 ms."""
-        for number, payload in enumerate(payloads):
-            self.rtp(number, payload, **more)
-            self.wait(20)
-
-    def heard(self) -> Samples:
-        """All that the bot can read now."""
-        return read(self.bot)
-
-
-def read(bot: BotRing) -> Samples:
-    count = bot.mic.hz // 50
-    pieces = []
-    while (frame := bot.read_mic(min(count, bot.mic_waiting()))) is not None and frame.pcm:
-        pieces.append(np.frombuffer(frame.pcm, np.int16))
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
 
 @pytest.fixture
@@ -230,68 +124,6 @@ def test_another_payload_type_is_another_decoder_and_another_clock(call: Call) -
     heard = call.heard()
     assert abs(len(heard) - (10 + 25) * 960) <= 2 * 960
     assert abs(pitch_hz(heard[-20 * 960 :], 48_000) - 440) < 5
-
-
-# -- RED ----------------------------------------------------------------------------------
-
-
-def redundant(number: int, levels: int, *, offset: int = 960) -> bytes:
-    old = [(OPUS, level * offset, TONE[number - level]) for level in range(levels, 0, -1)]
-    head = red.header([(kind, back, len(data)) for kind, back, data in old], OPUS)
-    return head + b"".join(data for _, _, data in old) + TONE[number]
-
-
-def test_one_of_three_packets_lost_is_no_loss_with_two_levels_of_redundancy(call: Call) -> None:
-    whole = Call(call.clock)
-    for number in range(2, 50):
-        whole.rtp(number, TONE[number])
-        if number % 3:
-            call.rtp(number, redundant(number, 2), kind=RED)
-        call.wait(20)
-    call.wait(20)
-    reorder = call.receiver.reorder
-    assert reorder is not None
-    assert (reorder.recovered, reorder.concealed_ticks) == (16, 0)
-    ours, theirs = call.heard(), whole.heard()
-    assert np.array_equal(ours[: 40 * 960], theirs[: 40 * 960])
-    whole.receiver.stop()
-
-
-def test_redundancy_that_is_not_of_the_packet_before_is_left_alone(call: Call) -> None:
-    call.rtp(1, TONE[1])
-    call.rtp(3, redundant(3, 1, offset=2 * 960), kind=RED)
-    call.wait(30)
-    assert call.receiver.reorder is not None
-    assert call.receiver.reorder.recovered == 0
-    assert call.receiver.reorder.lost == 1
-
-
-def test_malformed_redundancy_is_counted(call: Call) -> None:
-    call.rtp(1, b"\xff\xff\xff\xff", kind=RED)
-    assert call.receiver.malformed == 1
-
-
-# -- sources ------------------------------------------------------------------------------
-
-
-def test_one_stray_packet_of_another_source_changes_nothing(call: Call) -> None:
-    call.stream(TONE[:5])
-    call.rtp(777, TONE[5], ssrc=1)
-    for number in range(5, 10):
-        call.rtp(number, TONE[number])
-        call.wait(20)
-    assert len(call.heard()) == 10 * 960
-    assert call.receiver.unknown == 1
-
-
-def test_a_source_that_goes_on_takes_over(call: Call) -> None:
-    call.stream(TONE[:5])
-    for number in range(40_000, 40_020):
-        call.rtp(number, TONE[number - 40_000], ssrc=1)
-        call.wait(20)
-    assert call.receiver.arrivals is not None
-    assert call.receiver.arrivals.ssrc == 1
-    assert len(call.heard()) >= (5 + 18) * 960
 
 
 # -- what is no media ---------------------------------------------------------------------
