@@ -169,7 +169,7 @@ class Bot:
 
     async def serve(self, endpoint: str | None = None, *, token: str | None = None) -> None:
         """Serve on the running loop until `stop`. Raises ConfigError and AuthError."""
-        if self._handler is None:
+        if self._handler is None and self._hello.capacity > 0:
             raise ConfigError("the bot has no handler: decorate one with @bot.session")
         stopping = self._stopping = asyncio.Event()
         self.registered = asyncio.Event()
