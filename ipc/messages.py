@@ -79,6 +79,14 @@ class Candidate(msgspec.Struct, kw_only=True):
     sdp_mline_index: int | None = None
 
 
+class IceServer(msgspec.Struct, kw_only=True):
+    """A STUN or TURN server: `stun:HOST[:PORT]`, `turn:HOST[:PORT][?transport=udp|tcp]`, ..."""
+
+    urls: list[str]
+    username: str = ""
+    credential: str = ""
+
+
 class SendMessage(Message):
     """Bot to engine to worker: an app message for the caller.
 
@@ -105,6 +113,14 @@ class TrackStatus(Message):
     receiver_index: int
     enabled: bool
     cursor: int = 0
+
+
+class LegState(Message):
+    """Worker to engine: the caller's leg changed. Engine to bot: that of a session it placed."""
+
+    session: str
+    state: Literal["connecting", "connected", "lost", "closed"]
+    reason: str = ""
 
 
 class CloseSession(Message):
@@ -175,11 +191,15 @@ class WorkerBeat(Message):
 
 
 class Offer(Message):
-    """Answer this SDP offer for the session, on a new peer with `restart`. Request."""
+    """Answer this SDP offer for the session, on a new peer with `restart`. Request.
+
+    A new peer uses `ice_servers`.
+    """
 
     session: str
     sdp: str
     restart: bool = False
+    ice_servers: list[IceServer] = msgspec.field(default_factory=list)
 
 
 class Answer(Message):
@@ -189,14 +209,17 @@ class Answer(Message):
 
 
 class Candidates(Message):
-    """Trickled candidates of the caller. Request."""
+    """Bot to engine to worker: trickled candidates of the caller. Request."""
 
     session: str
     candidates: list[Candidate]
 
 
 class OpenRing(Message):
-    """Make the session's rings for a bot that is about to attach. Request."""
+    """Make the session's rings for a bot that is about to attach. Request.
+
+    Cursors begin at the bases, unless rings of the same shape go on.
+    """
 
     session: str
     epoch: int
@@ -208,6 +231,8 @@ class OpenRing(Message):
     segment: str
     bell: str = ""
     codec: Codec = Codec()
+    mic_base: int = 0
+    speaker_base: int = 0
 
 
 class RingOpened(Message):
@@ -239,14 +264,6 @@ class DropRing(Message):
 
     session: str
     epoch: int
-
-
-class LegState(Message):
-    """The caller's leg changed: connecting, connected, lost or closed."""
-
-    session: str
-    state: Literal["connecting", "connected", "lost", "closed"]
-    reason: str = ""
 
 
 # -- `bots`: engine and bot ---------------------------------------------------------------
@@ -319,6 +336,62 @@ class OfferSession(Message):
     speaker_written: int = 0
     resumed: bool = False
     request_data: Any = None
+    pc_id: str = ""
+
+
+class OpenWebrtc(Message):
+    """Bot to engine: answer this SDP offer of a caller of mine. Request; answered with `Placed`.
+
+    The session is the bot's own and counts for no capacity. It ends when the caller has not
+    connected after `connect_s` (up to 300). Rings are made by `open_media`.
+    """
+
+    sdp: str
+    ice_servers: list[IceServer] = msgspec.field(default_factory=list)
+    request_data: Any = None
+    connect_s: float = 60.0
+
+
+class Renegotiate(Message):
+    """Bot to engine: a further SDP offer of the session's caller. Request; answered with `Placed`.
+
+    With `restart` on a new peer connection and under a new `pc_id`.
+    """
+
+    session: str
+    sdp: str
+    restart: bool = False
+
+
+class Placed(Message):
+    """The answer to a bot's offer."""
+
+    session: str
+    sdp: str
+    pc_id: str
+
+
+class OpenMedia(Message):
+    """Bot to engine: offer me rings of this shape for the session. Request.
+
+    `Ok` when the bot has attached them. The cursors begin at the bases: with rings that are to
+    take the place of others, where the worker had stopped writing the mic and reading the speaker.
+    """
+
+    session: str
+    mic_hz: int = 48_000
+    speaker_hz: int = 48_000
+    mic_channels: int = 1
+    speaker_channels: int = 1
+    codec: Codec = Codec()
+    mic_base: int = 0
+    speaker_base: int = 0
+
+
+class MediaMoved(Message):
+    """Engine to bot: another worker carries the session; ask it for rings by `open_media`."""
+
+    session: str
 
 
 class Connected(Message):
