@@ -92,7 +92,7 @@ def test_the_rings_know_no_loop_no_socket_and_no_clock() -> None:
     assert not imported(ROOT / "ipc" / "audio_ring.py") & {"asyncio", "zmq", "time", "selectors"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "ipc").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "ipc").rglob("*.py")), ids=lambda path: path.name)
 def test_ipc_imports_no_sibling(path: Path) -> None:
     assert not imported(path) & {"engine", "workers", "tests"}
 

@@ -1,0 +1,1 @@
+"""The documented transports, their frames and processors, on Backbeat's sessions."""
