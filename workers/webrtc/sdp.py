@@ -264,14 +264,25 @@ def _with_opus_fmtp(section: Section) -> list[str]:
 
 
 def _with_red(lines: list[str], section: Section, red: str) -> list[str]:
-    """Put RED first, or browsers never send it (RFC 2198 over what stands behind it)."""
+    """Put RED first (RFC 2198 over what stands behind it), or callers never send it.
+
+    Browsers go by the m-line, others by the order of the rtpmap lines.
+    """
     opus = section.formats[0]
-    if not any(line.lower().startswith(f"a=rtpmap:{opus} opus/") for line in section.lines):
+    described = f"a=rtpmap:{opus} opus/"
+    own = next((line for line in section.lines if line.lower().startswith(described)), None)
+    if own is None:
         return lines
     head = section.lines[0]
     kind, port, protocol, *formats = head.split()
-    lines[lines.index(head)] = " ".join([kind, port, protocol, red, *formats])
-    return [*lines, f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"]
+    start = lines.index(head)
+    lines[start] = " ".join([kind, port, protocol, red, *formats])
+    at = lines.index(own, start)
+    return [
+        *lines[:at],
+        *(f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"),
+        *lines[at:],
+    ]
 
 
 def _inactive(offered: Section, transport: list[str]) -> list[str]:
