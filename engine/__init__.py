@@ -9,7 +9,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from engine.embedded import Engine
+
+__all__ = ["Engine", "__version__"]
 __version__ = "0.1.0"
 
 
@@ -28,3 +33,12 @@ def _check_sibling(name: str) -> None:
 
 
 _check_sibling("ipc")
+
+
+def __getattr__(name: str) -> object:
+    # Loaded by those who ask for it: bots need nothing of it.
+    if name == "Engine":
+        from engine.embedded import Engine
+
+        return Engine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

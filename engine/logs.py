@@ -17,6 +17,11 @@ def configure(level: str) -> None:
     )
     for name in ("uvicorn", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    through_logging()
+
+
+def through_logging() -> None:
+    """Events go through stdlib logging, to wherever that is configured to send them."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

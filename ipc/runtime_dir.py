@@ -40,6 +40,16 @@ def default_path() -> Path:
     return Path(base) / f"backbeat-{os.getuid()}"
 
 
+def fresh_path() -> Path:
+    """A new directory of its own, for an engine that nobody has to find. Its maker removes it."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    made = Path(base) / f"backbeat-{secrets.token_hex(6)}"
+    if len(os.fsencode(made)) > MAX_PATH_BYTES:  # macOS has long ones
+        made = Path("/tmp") / made.name
+    made.mkdir(mode=0o700)
+    return made
+
+
 def current_endpoint(path: Path | None = None) -> str | None:
     """The `bots` endpoint of the engine that serves here now, or None."""
     current = (path or default_path()) / "current"
