@@ -22,6 +22,7 @@ from ipc.errors import (
     VersionMismatch,
     from_wire,
 )
+from ipc.ice_server import IceServer
 from ipc.stats import AnyRecord
 
 PROTOCOL_VERSION = 1
@@ -77,14 +78,6 @@ class Candidate(msgspec.Struct, kw_only=True):
     candidate: str
     sdp_mid: str | None = None
     sdp_mline_index: int | None = None
-
-
-class IceServer(msgspec.Struct, kw_only=True):
-    """A STUN or TURN server: `stun:HOST[:PORT]`, `turn:HOST[:PORT][?transport=udp|tcp]`, ..."""
-
-    urls: list[str]
-    username: str = ""
-    credential: str = ""
 
 
 class SendMessage(Message):
