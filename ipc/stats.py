@@ -30,7 +30,8 @@ class InboundRtp(Record, kw_only=True, frozen=True, tag="inbound-rtp"):
     """What comes from the caller. Samples are those of the RTP clock (`clockRate`).
 
     `concealedSamples` were made up, among them `silentConcealedSamples` where nothing came for
-    65 ms (mute, DTX, outage). `packetsDiscarded` came when their gap had been bridged.
+    65 ms (mute, outage), but not the pauses that a sender announces (DTX, comfort noise).
+    `packetsDiscarded` came when their gap had been bridged.
     """
 
     kind: str

@@ -96,6 +96,8 @@ def _inbound(receiver: Receiver, at: float) -> list[AnyRecord]:
     arrivals, reorder = receiver.arrivals, receiver.reorder
     if arrivals is None:
         return []
+    # Nothing is missing in a pause that its sender has announced.
+    silent = reorder.filled_ticks - receiver.paused_ticks
     return [
         InboundRtp(
             id=INBOUND,
@@ -108,8 +110,8 @@ def _inbound(receiver: Receiver, at: float) -> list[AnyRecord]:
             packets_lost=arrivals.lost,
             packets_discarded=reorder.late,
             jitter=arrivals.jitter_s,
-            concealed_samples=reorder.concealed_ticks + reorder.filled_ticks,
-            silent_concealed_samples=reorder.filled_ticks,
+            concealed_samples=reorder.concealed_ticks + silent,
+            silent_concealed_samples=silent,
         )
     ]
 

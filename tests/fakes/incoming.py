@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ipc.clock import ManualClock
     from tests.fakes.audio import Samples
 
-OPUS, RED, CN, DTMF, PCMU = 111, 63, 13, 126, 0
+OPUS, RED, CN, DTMF, PCMU, PCMA = 111, 63, 13, 126, 0, 8
 KINDS = {
     OPUS: ("opus", 48_000),
     RED: ("red", 48_000),
@@ -88,10 +88,12 @@ class Call:
         first: int = 0x80,
         head: bytes = b"",
         step: int = 960,
+        timestamp: int | None = None,
     ) -> None:
         """Packet `number` of the stream."""
+        then = number * step if timestamp is None else timestamp
         self.give(
-            struct.pack("!BBHII", first, kind, number & 0xFFFF, number * step & 0xFFFFFFFF, ssrc)
+            struct.pack("!BBHII", first, kind, number & 0xFFFF, then & 0xFFFFFFFF, ssrc)
             + head
             + payload
         )

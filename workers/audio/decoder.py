@@ -15,6 +15,7 @@ from av import AudioFrame, AudioResampler, CodecContext, FFmpegError, Packet
 
 from ipc.errors import WorkerError
 from workers.audio import g711, opus
+from workers.audio.comfort import ComfortNoise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +48,10 @@ class Decoder(Protocol):
 
     def comfort(self, samples: int) -> int:
         """The background of a sender that paused; 0 when the codec knows none."""
+        ...
+
+    def tell(self, data: int | bytes, length: int) -> None:
+        """A comfort-noise packet (RFC 3389) says how its sender's pause sounds."""
         ...
 
     def close(self) -> None:
@@ -129,6 +134,9 @@ class OpusDecoder:
         done: int = self._decode(self._state, None, 0, self._address, count, 0)
         return done if done > 0 else 0
 
+    def tell(self, data: int | bytes, length: int) -> None:
+        """Nothing: Opus has its own."""
+
     def close(self) -> None:
         """Free the decoder."""
         state, self._state = self._state, None
@@ -154,6 +162,9 @@ class FrameDecoder:
     def comfort(self, samples: int) -> int:
         """Nothing: the codec knows no background."""
         return 0
+
+    def tell(self, data: int | bytes, length: int) -> None:
+        """Nothing: the codec knows no background."""
 
     def conceal(self, samples: int) -> int:
         """The last packet again, ever softer."""
@@ -208,6 +219,7 @@ class G711Decoder(FrameDecoder):
     def __init__(self, law: g711.Law, hz: int, channels: int) -> None:
         super().__init__(hz, channels)
         self._table = g711.decoding_table(law)
+        self._noise = ComfortNoise(hz, channels)
 
     def decode(self, data: int | bytes, length: int) -> int:
         """A packet's samples per channel; 0 when it is empty or longer than 120 ms."""
@@ -218,7 +230,35 @@ class G711Decoder(FrameDecoder):
         frame = AudioFrame(format="s16", layout="mono", samples=length)
         frame.sample_rate = g711.HZ
         frame.planes[0].update(samples.tobytes())
-        return self._put([frame])
+        first = not len(self._last)
+        count = self._put([frame])
+        if first:
+            count = self._lead_in(count, length * self._hz // g711.HZ)
+        if self._noise.heard:
+            self._noise.end(self.pcm[: count * self._channels])
+        return count
+
+    def _lead_in(self, count: int, wanted: int) -> int:
+        """The first output is short by the filter's delay: silence stands before it."""
+        missing = (wanted - count) * self._channels
+        if missing > 0:
+            end = count * self._channels
+            self.pcm[missing : end + missing] = self.pcm[:end].copy()
+            self.pcm[:missing] = 0
+        return max(count, wanted)
+
+    def tell(self, data: int | bytes, length: int) -> None:
+        """A comfort-noise packet: its first byte is the level."""
+        if length:
+            self._noise.tell(ctypes.string_at(data, 1)[0] if isinstance(data, int) else data[0])
+
+    def comfort(self, samples: int) -> int:
+        """Noise of the level that was told last; 0 before any was."""
+        return self._noise.fill(self.pcm, samples)
+
+    def conceal(self, samples: int) -> int:
+        """The last packet again, ever softer; in a pause its noise."""
+        return self.comfort(samples) if self._noise.heard else super().conceal(samples)
 
 
 def decoder(codec: str, hz: int, channels: int) -> Decoder:

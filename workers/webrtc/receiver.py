@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 HEADER = struct.Struct("!BBHII")
 EXTENDED, PADDED, SOURCES = 0x10, 0x20, 0x0F
 SOUND = ("opus", "pcmu", "pcma")
+G711 = ("pcmu", "pcma")
+# Telephones send comfort noise without having agreed on its number (RFC 3551 section 6).
+STATIC = {13: ("cn", 8_000)}
 # A packet of Opus this short has no sound: the sender pauses (DTX, RFC 7587 section 3.1.3).
 PAUSE_BYTES = 2
 # Another source must go on for so many packets, or the first be silent, before it takes over.
@@ -82,6 +85,8 @@ class Receiver:
         self.arrivals: Arrivals | None = None
         self._sound_ns = 0
         self.rejected = self.malformed = self.unknown = 0
+        # Of what the reorder filled, ticks of pauses that the sender had announced.
+        self.paused_ticks = 0
 
     # -- set-up -----------------------------------------------------------------------------
 
@@ -116,7 +121,8 @@ class Receiver:
         """Take media from now on: `kinds` has the codec and clock rate of each payload type."""
         self._buffer = memoryview(buffer)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        self._kinds = kinds | self._red_kinds
+        # A number keeps its meaning (RFC 3264 section 8.3.2): what is under way may still have it.
+        self._kinds = STATIC | self._kinds | kinds | self._red_kinds
         if self._unprotector is not None:  # renegotiated: the stream goes on
             return
         self._clock_hz = next((hz for name, hz in kinds.values() if name in SOUND), 48_000)
@@ -205,7 +211,7 @@ class Receiver:
         elif self._held:
             self._forget_rival(now_ns)
         if codec[1] != self._clock_hz and codec[0] in SOUND:
-            self._clock_hz = codec[1]
+            self._clock_hz = arrivals.clock_hz = codec[1]
             reorder.retune(codec[1], now_ns)
         self._sound_ns = now_ns
         arrivals.add(sequence, timestamp, end - start, now_ns)
@@ -304,10 +310,11 @@ class Receiver:
     def decode(self, kind: int, data: int | bytes, length: int) -> int:
         """Append a packet's samples."""
         codec = self._kinds.get(kind, ("", 0))[0]
-        if codec not in SOUND:
-            self._paused = codec == "cn"
-            return NO_SOUND
         ring = self._ring
+        if codec not in SOUND:
+            if codec == "cn" and ring is not None:
+                self._hear_pause(ring, data, length)
+            return NO_SOUND
         if ring is None:  # no bot yet
             return self._clock_hz // 50
         decoder = self._decoder
@@ -322,6 +329,17 @@ class Receiver:
         self._paused = length <= PAUSE_BYTES
         self._append(ring, count)
         return count * self._clock_hz // ring.mic.hz
+
+    def _hear_pause(self, ring: WorkerRing, data: int | bytes, length: int) -> None:
+        self._paused = True
+        if self._decoder is None:  # who begins with a pause has not said a word yet
+            for kind, (codec, _) in self._kinds.items():
+                if codec in G711:
+                    self._make_decoder(codec, ring)
+                    self._kind = kind
+                    break
+        if self._decoder is not None:
+            self._decoder.tell(data, length)
 
     def recover(self, kind: int, data: int | bytes, length: int, ticks: int) -> bool:
         """Append what a packet repeats of the one before it."""
@@ -344,6 +362,8 @@ class Receiver:
     def fill(self, ticks: int) -> None:
         """Append silence, or the noise of a sender that paused; speech that broke off fades."""
         ring, decoder = self._ring, self._decoder
+        if self._paused:
+            self.paused_ticks += ticks
         if ring is None:
             return
         count = ticks * ring.mic.hz // self._clock_hz

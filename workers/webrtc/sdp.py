@@ -19,6 +19,7 @@ MAX_CANDIDATES = 20  # of one section
 OPUS_FMTP = "usedtx=0;useinbandfec=1"
 AUDIO_CODECS = re.compile(r"(opus/48000/2|PCMU/8000|PCMA/8000)(/1)?$", re.IGNORECASE)
 STATIC_AUDIO = {"0", "8"}
+COMFORT_NOISE = "13 CN/8000"
 _M_LINE = re.compile(r"m=(\S+) (\d{1,5})(?:/\d+)? (\S+) (\S.*)$")
 _BUNDLE = "a=group:BUNDLE"
 _FINGERPRINT = re.compile(
@@ -102,6 +103,15 @@ class Offer:
                 return int(offered)
         return None
 
+    @property
+    def _has_comfort_noise(self) -> bool:
+        """Whether the caller may send comfort noise (RFC 3389), whose number is static."""
+        number = COMFORT_NOISE.partition(" ")[0]
+        named = [v for v in self.audio.attributes("rtpmap") if v.startswith(f"{number} ")]
+        return number in self.audio.formats and all(
+            value.strip().upper() == COMFORT_NOISE for value in named
+        )
+
     def _type_of(self, codec: str) -> str | None:
         for value in self.audio.attributes("rtpmap"):
             kind, _, name = value.partition(" ")
@@ -130,6 +140,8 @@ class Offer:
             section = by_index.get(index)
             if section is not None:
                 lines += _with_opus_fmtp(section)
+                if section.kind == "audio" and self._has_comfort_noise:
+                    lines = _with_comfort_noise(lines, section)
                 if section.kind == "audio" and self.red_type is not None:
                     lines = _with_red(lines, section, str(self.red_type))
             elif offered.kind == "video" and not offered.disabled and offered.mid is not None:
@@ -283,6 +295,16 @@ def _with_red(lines: list[str], section: Section, red: str) -> list[str]:
         *(f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"),
         *lines[at:],
     ]
+
+
+def _with_comfort_noise(lines: list[str], section: Section) -> list[str]:
+    """Take it when we have agreed on G.711; Opus has its own."""
+    chosen = f"a=rtpmap:{section.formats[0]} pcm"
+    if not any(line.lower().startswith(chosen) for line in section.lines):
+        return lines
+    head = section.lines[0]
+    lines[lines.index(head)] = f"{head} {COMFORT_NOISE.partition(' ')[0]}"
+    return [*lines, f"a=rtpmap:{COMFORT_NOISE}"]
 
 
 def _inactive(offered: Section, transport: list[str]) -> list[str]:

@@ -138,6 +138,18 @@ def test_what_came_is_counted_with_what_did_not(call: Call) -> None:
     assert media["micDepthMs"] == 20 * 20
 
 
+def test_a_pause_that_was_announced_is_not_concealed(call: Call) -> None:
+    call.says(*range(5))
+    call.give(struct.pack("!BBHII", 0x80, 13, 5, 5 * 160, SSRC) + bytes([60]))
+    for _ in range(250):
+        call.clock.advance_ms(2)
+        call.receiver.tick(call.clock.now_ns())
+    report = call.report()
+    assert report["inbound-audio"]["concealedSamples"] == 0
+    assert report["inbound-audio"]["silentConcealedSamples"] == 0
+    assert report["backbeat-media"]["micFilledSamples"] > 400 * 8
+
+
 def test_silence_is_filled_and_counted_in_the_ring_too(call: Call) -> None:
     call.says(*range(3))
     for _ in range(100):

@@ -216,6 +216,15 @@ def test_g711_repeats_the_last_packet_ever_softer() -> None:
     assert levels[-1] == 0
 
 
+@pytest.mark.parametrize("hz", [8_000, 12_000, 16_000, 24_000, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_first_packet_of_g711_is_as_long_as_any(hz: int, channels: int) -> None:
+    into = decoder("PCMU", hz, channels)
+    first = decoded(into, g711.encode("PCMU", tone(8_000, 1)), channels)
+    assert len(first) == channels * hz // 50
+    assert level(first[len(first) // 2 :]) > 5_000
+
+
 @pytest.mark.parametrize("length", [0, 961, 1_500])
 def test_g711_of_no_sensible_length_is_refused(length: int) -> None:
     into = G711Decoder("PCMA", 8_000, 1)

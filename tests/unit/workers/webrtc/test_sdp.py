@@ -309,6 +309,27 @@ def test_an_answer_in_another_codec_has_no_red() -> None:
     assert "red" not in offer.answer(plain)
 
 
+@pytest.mark.parametrize(
+    ("formats", "codecs", "first", "taken"),
+    [
+        ("0 13", ["a=rtpmap:0 PCMU/8000", "a=rtpmap:13 CN/8000"], "0 PCMU/8000", True),
+        ("8 13", [], "8 PCMA/8000", True),
+        ("0 8", list(offers.G711), "0 PCMU/8000", False),
+        ("0 13", ["a=rtpmap:13 telephone-event/8000"], "0 PCMU/8000", False),
+        ("111 13", [*offers.OPUS, "a=rtpmap:13 CN/8000"], "111 opus/48000/2", False),
+    ],
+)
+def test_comfort_noise_is_taken_with_g711(
+    formats: str, codecs: list[str], first: str, taken: bool
+) -> None:
+    offer = Offer.parse(audio_lines(formats, *codecs))
+    kind = first.partition(" ")[0]
+    plain = answered(offer).replace(f"a=rtpmap:{kind} opus/48000/2", f"a=rtpmap:{first}")
+    audio = offers.sections_of(offer.answer(plain))[0]
+    assert (audio[0].split()[3:] == [kind, "13"]) == taken
+    assert ("a=rtpmap:13 CN/8000" in audio) == taken
+
+
 def test_of_a_flood_of_candidates_only_a_few_are_taken() -> None:
     many = [f"a=candidate:{n} 1 udp 1 127.0.0.1 {n + 1000} typ host" for n in range(1_000)]
     offer = Offer.parse(offers.offer(offers.audio("0", extra=many)))
