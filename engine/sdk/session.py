@@ -146,6 +146,13 @@ class Session:
         read = ring.mic_view(count) if zero_copy else ring.read_mic(count)
         return read and AudioFrame(read.pcm, mic.hz, mic.channels, read.cursor, read.lost)
 
+    def skip_audio(self) -> int:
+        """Pass over everything that is waiting to be heard; how many samples that was."""
+        ring = self._rings.ring
+        waiting: int = ring.mic_lag()
+        ring.skip_mic(ring.mic_read + waiting)
+        return waiting
+
     # -- speaking -------------------------------------------------------------------------
 
     async def play(
@@ -213,6 +220,11 @@ class Session:
     def speaker_hz(self) -> int:
         """Rate of the speaker's ring, its cursors and the encoder, in Hz."""
         return self._rings.ring.speaker.hz
+
+    @property
+    def speaker_channels(self) -> int:
+        """Channels of the speaker's ring."""
+        return self._rings.ring.speaker.channels
 
     async def configure(
         self,
