@@ -23,7 +23,8 @@ class Codec(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     `bitrate_bps` is 6000 to 510000; `complexity` 0 (least CPU) to 10. `application` is `lowdelay`
     (CELT, 2.5 ms of look-ahead), `audio` or `voip` (SILK for speech at low rates; three times
     the CPU). `fec` adds in-band FEC for `expected_loss_percent` (0 to 100) of loss; `lowdelay`
-    has none. With `dtx` nothing is sent while the bot is silent.
+    has none. With `dtx` nothing is sent while the bot is silent. Without `silence` nothing is
+    sent while nothing is queued, whatever the codec (a background of its own is sent).
     """
 
     bitrate_bps: int = 48_000
@@ -32,6 +33,7 @@ class Codec(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     fec: bool = False
     expected_loss_percent: int = 0
     dtx: bool = False
+    silence: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what libopus would refuse or silently ignore."""
@@ -40,7 +42,7 @@ class Codec(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         _check_range("expected_loss_percent", self.expected_loss_percent, 0, 100)
         if self.application not in get_args(Application):
             raise _refused(f"application is voip, audio or lowdelay, not {self.application!r}")
-        for name, flag in (("fec", self.fec), ("dtx", self.dtx)):
+        for name, flag in (("fec", self.fec), ("dtx", self.dtx), ("silence", self.silence)):
             if not isinstance(flag, bool):
                 raise _refused(f"{name} is true or false, not {flag!r}")
         if self.fec and self.application == "lowdelay":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ipc.audio_ring import WorkerRing
     from ipc.clock import Clock
+    from workers.audio.mixer import Mixer
     from workers.webrtc.wire import Path, Protector
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,9 @@ class Sender:
         self._encoded: deque[bytes] = deque(maxlen=1 + PRIMING_FRAMES)
         self._fading = False
         self._flush_ack = 0
+        # What plays under the speech, and whether the newest frame has some of it.
+        self.mixer: Mixer | None = None
+        self._mixed = False
         self._report_due_ns = 0
         self._stereo = False
         # Called when sending could not begin; the reason is in the log.
@@ -236,8 +240,15 @@ class Sender:
             self._encoder.reset()
         self._cached = self._silence
         self._quiet = 2
-        self._speaking = False
+        self._speaking = self._mixed = False
         self._encoded.clear()
+
+    def _be_cut(self) -> None:
+        """The speech of the last packet has no successor. Under it the background goes on."""
+        if self._mixed:
+            self._speaking = False
+        else:
+            self._be_silent()
 
     # -- a slot ahead: encode ---------------------------------------------------------------
 
@@ -257,10 +268,14 @@ class Sender:
             ring.apply_flush()
         if ring.flush_ack != self._flush_ack:
             self._flush_ack = ring.flush_ack
-            self._be_silent()
+            self._be_cut()
         self._from = ring.taken
         count = self._due_samples(ring)
-        if count:
+        mixer = self._background(ring)
+        self._mixed = mixer is not None
+        if mixer is not None:
+            self._encode_mixed(encoder, ring, mixer, count)
+        elif count:
             self._encode_speech(encoder, ring, count)
         elif self._speaking:
             self._speaking = False
@@ -269,6 +284,11 @@ class Sender:
         else:
             self._encode_silence(encoder)
         self._until = ring.taken
+
+    def _background(self, ring: WorkerRing) -> Mixer | None:
+        """What to mix into the next frame; None when nothing sounds."""
+        mixer = self.mixer
+        return mixer if mixer is not None and mixer.sounds(ring.speaker.hz) else None
 
     def _due_samples(self, ring: WorkerRing) -> int:
         """How many samples leave now: a whole frame, the rest of an utterance, or none."""
@@ -295,7 +315,25 @@ class Sender:
             address = self._fill_work(view, speaker.channels, fade)
         self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
         self._encoded.append(ctypes.string_at(address, self._work.nbytes))
-        self._speaking = True
+        self._speaking = count == self._frame_samples  # a shorter one has faded already
+        self._quiet = 0
+
+    def _encode_mixed(
+        self, encoder: opus.Encoder, ring: WorkerRing, mixer: Mixer, count: int
+    ) -> None:
+        """The next `count` samples of speech over the background, or the background alone."""
+        if count:
+            fade = self._fade_samples() if count < self._frame_samples else 0
+            self._fill_work(ring.take(count), ring.speaker.channels, fade)
+        self._encode_over(encoder, mixer, speaking=count > 0)
+        self._speaking = count == self._frame_samples
+
+    def _encode_over(self, encoder: opus.Encoder, mixer: Mixer, *, speaking: bool) -> None:
+        """Mix the background into the whole frame that was filled, and encode it."""
+        work = self._work
+        mixer.mix(work, self._channels, speaking=speaking)
+        self._ready_bytes = encoder.encode(work.ctypes.data, self._frame_samples, self._out)
+        self._encoded.append(work.tobytes())
         self._quiet = 0
 
     def _encode_flushed(
@@ -311,7 +349,12 @@ class Sender:
             return False
         speaker = ring.speaker
         address = self._fill_work(speaker.view(start, count), speaker.channels, count)
-        self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
+        mixer = self._background(ring)
+        self._mixed = mixer is not None
+        if mixer is not None:
+            self._encode_over(encoder, mixer, speaking=True)
+        else:
+            self._ready_bytes = encoder.encode(address, self._frame_samples, self._out)
         self._from, self._until = start, start + count
         self._fading = True
         return True
@@ -345,7 +388,16 @@ class Sender:
         self._ready_bytes = encoder.encode(work.ctypes.data, self._frame_samples, self._out)
 
     def _encode_silence(self, encoder: opus.Encoder) -> None:
+        # Behind speech that ended without a fade one packet of silence leaves in any case:
+        # a decoder that gets none would go on with the speech for a while.
+        stops = not self._audible
+        if stops and not self._codec.silence:
+            if self._quiet < 2:
+                self._be_silent()
+            self._ready_bytes = 0
+            return
         if self._quiet < 2:
+            self._encoded.clear()
             self._work[:] = 0
             count = encoder.encode(self._work.ctypes.data, self._frame_samples, self._out)
             self._ready_bytes = count
@@ -353,7 +405,7 @@ class Sender:
             self._cached = self._written(count)
             return
         # Both ends' codecs have come to rest: the same packet again costs nothing.
-        self._ready_bytes = 0 if self._codec.dtx else self._put(self._cached)
+        self._ready_bytes = 0 if stops and self._codec.dtx else self._put(self._cached)
 
     def _written(self, count: int) -> bytes:
         packet = self._packet
@@ -405,7 +457,7 @@ class Sender:
             self._fading = False
             ring.apply_flush()
             self._flush_ack = ring.flush_ack
-            self._be_silent()
+            self._be_cut()
         if now_ns >= self._report_due_ns:
             self._send_report(packet, now_ns)
         packet.advance(self._clock_ticks)
@@ -436,14 +488,22 @@ class Sender:
             self._flush_ack = ring.flush_ack
             return
         # What the encoder knows of these samples the peer will never hear.
-        if flush_to is not None and self._audible and ring.flush_fade():
+        mixed = self._mixed
+        fades = flush_to is not None and self._audible and ring.flush_fade() > 0
+        if mixed and self.mixer is not None:
+            self.mixer.undo()
+        if mixed or fades:
             self._prime(encoder)
-            if self._encode_flushed(encoder, ring, self._from, flush_to):
-                return
-        self._be_silent()
+        if (
+            flush_to is not None
+            and fades
+            and self._encode_flushed(encoder, ring, self._from, flush_to)
+        ):
+            return
+        self._be_cut()
         ring.apply_flush()
         self._flush_ack = ring.flush_ack
-        if self._from < ring.flush_ack < self._until:
+        if mixed or self._from < ring.flush_ack < self._until:
             self.encode()  # from the flush on: nothing new is lost
         else:
             self._ready_bytes = self._put(self._cached)
@@ -476,6 +536,8 @@ class Sender:
     def heard(self, incoming: rtcp.Report) -> None:
         """The peer reports how our stream arrives."""
         packet = self._packet
+        if incoming.feedback is not None and packet is not None:
+            self.reception.asked(incoming.feedback, packet.ssrc)
         for report in incoming.reports:
             if packet is None or report.ssrc != packet.ssrc:
                 continue
