@@ -47,12 +47,19 @@ class InboundRtp(Record, kw_only=True, frozen=True, tag="inbound-rtp"):
 
 
 class OutboundRtp(Record, kw_only=True, frozen=True, tag="outbound-rtp"):
-    """What goes to the caller. Bytes are payload, with the redundancy in it."""
+    """What goes to the caller. Bytes are payload, with the redundancy in it.
+
+    `nackCount`, `pliCount` and `firCount` tell how often the caller asked for lost packets or a
+    whole picture by RTCP. Audio is never sent again: RED carries what may be lost.
+    """
 
     kind: str
     ssrc: int
     packets_sent: int
     bytes_sent: int
+    nack_count: int
+    pli_count: int
+    fir_count: int
     remote_id: str | None = None
 
 
@@ -86,7 +93,10 @@ class RemoteCandidate(IceCandidate, kw_only=True, frozen=True, tag="remote-candi
 
 
 class CandidatePair(Record, kw_only=True, frozen=True, tag="candidate-pair"):
-    """The path that ICE has chosen. The round trip is that of the newest check of ours."""
+    """The path that ICE has chosen. The round trip is that of the newest check of ours.
+
+    `availableOutgoingBitrate` is the caller's own estimate (REMB, bit/s), if it sends one.
+    """
 
     local_candidate_id: str
     remote_candidate_id: str
@@ -94,6 +104,7 @@ class CandidatePair(Record, kw_only=True, frozen=True, tag="candidate-pair"):
     nominated: bool
     responses_received: int
     current_round_trip_time: float | None = None
+    available_outgoing_bitrate: float | None = None
 
 
 class Media(Record, kw_only=True, frozen=True, tag="backbeat-media"):

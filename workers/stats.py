@@ -78,7 +78,8 @@ def records(sources: Sources, unix_ns: int) -> list[AnyRecord]:
     if sources.sender is not None:
         found += _outbound(sources.sender, at)
     if sources.pair is not None:
-        found += _pair(sources.pair, at)
+        limit_bps = sources.sender.reception.limit_bps if sources.sender is not None else 0
+        found += _pair(sources.pair, limit_bps, at)
     if sources.sender is not None and sources.receiver is not None:
         found.append(_media(sources, sources.sender, sources.receiver, at))
     found.append(
@@ -130,6 +131,9 @@ def _outbound(sender: Sender, at: float) -> list[AnyRecord]:
             ssrc=ssrc,
             packets_sent=sender.packets,
             bytes_sent=sender.octets,
+            nack_count=reception.nacks,
+            pli_count=reception.plis,
+            fir_count=reception.firs,
             remote_id=REMOTE_INBOUND if reported else None,
         )
     ]
@@ -151,7 +155,7 @@ def _outbound(sender: Sender, at: float) -> list[AnyRecord]:
     return found
 
 
-def _pair(pair: ChosenPair, at: float) -> list[AnyRecord]:
+def _pair(pair: ChosenPair, limit_bps: int, at: float) -> list[AnyRecord]:
     rtt_ns = pair.rtt_ns
     return [
         CandidatePair(
@@ -163,6 +167,7 @@ def _pair(pair: ChosenPair, at: float) -> list[AnyRecord]:
             nominated=True,
             responses_received=pair.answers,
             current_round_trip_time=None if rtt_ns is None else rtt_ns / NS_PER_S,
+            available_outgoing_bitrate=float(limit_bps) if limit_bps else None,
         ),
         LocalCandidate(
             id=LOCAL,

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 SENDER_REPORT = 200
 RECEIVER_REPORT = 201
 DESCRIPTION = 202
 BYE = 203
+TRANSPORT_FEEDBACK = 205
+PAYLOAD_FEEDBACK = 206
+# The formats of feedback that we know (RFC 4585 section 6, RFC 5104 section 4.3).
+NACK, PLI, FIR, APPLICATION = 1, 1, 4, 15
+MOST_BPS = (1 << 63) - 1
 CNAME = 1
 NTP_EPOCH_S = 2_208_988_800
 NS_PER_S = 1_000_000_000
@@ -34,6 +39,14 @@ class Block(NamedTuple):
     dlsr: int
 
 
+class Feedback(NamedTuple):
+    """What a peer asks the senders of some streams for; the bitrate is the limit of a REMB."""
+
+    what: Literal["nack", "pli", "fir", "remb"]
+    streams: tuple[int, ...]
+    bitrate_bps: int = 0
+
+
 class Report(NamedTuple):
     """One RTCP packet of the peer's; `ntp` is 0 unless it is a sender report."""
 
@@ -42,6 +55,7 @@ class Report(NamedTuple):
     ntp: int
     rtp_timestamp: int
     reports: tuple[Block, ...]
+    feedback: Feedback | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +63,7 @@ class Reception:
     """How the receiver does, by its newest report: fractions of 1, microseconds, packets.
 
     `reports` and `round_trips` tell how many there were, and how often a trip was measured.
+    `nacks`, `plis` and `firs` count what it asked for; `limit_bps` is its REMB, 0 before any.
     """
 
     fraction_lost: float = 0.0
@@ -57,6 +72,23 @@ class Reception:
     rtt_us: int = 0
     reports: int = 0
     round_trips: int = 0
+    nacks: int = 0
+    plis: int = 0
+    firs: int = 0
+    limit_bps: int = 0
+
+    def asked(self, feedback: Feedback, ssrc: int) -> None:
+        """Count what is asked for the stream `ssrc`; we have not agreed to send anything again."""
+        if ssrc not in feedback.streams:
+            return
+        if feedback.what == "nack":
+            self.nacks += 1
+        elif feedback.what == "pli":
+            self.plis += 1
+        elif feedback.what == "fir":
+            self.firs += 1
+        else:
+            self.limit_bps = feedback.bitrate_bps
 
 
 def ntp_time(unix_ns: int) -> int:
@@ -132,7 +164,7 @@ def report_block(
 
 
 def parse(data: bytes) -> list[Report]:
-    """The sender and receiver reports and byes of a compound packet; what is malformed ends it."""
+    """The reports, byes and feedback of a compound packet; what is malformed ends it."""
     found: list[Report] = []
     at = 0
     for _ in range(MAX_PACKETS):
@@ -154,8 +186,33 @@ def parse(data: bytes) -> list[Report]:
             found.append(Report(kind, ssrc, ntp, rtp_timestamp, blocks))
         elif kind == BYE and count:
             found.append(Report(kind, ssrc, 0, 0, ()))
+        elif kind in (TRANSPORT_FEEDBACK, PAYLOAD_FEEDBACK):
+            padding = data[end - 1] if data[at] & 0x20 else 0
+            feedback = _feedback(kind, count, data[at + 8 : max(at + 8, end - padding)])
+            if feedback is not None:
+                found.append(Report(kind, ssrc, 0, 0, (), feedback))
         at = end
     return found
+
+
+def _feedback(kind: int, form: int, data: bytes) -> Feedback | None:
+    """What feedback asks for; `data` begins with the SSRC that it is about."""
+    words = len(data) // 4
+    if not words:
+        return None
+    about, *rest = struct.unpack_from(f"!{words}I", data)
+    if kind == TRANSPORT_FEEDBACK:
+        return Feedback("nack", (about,)) if form == NACK and rest else None
+    if form == PLI:
+        return Feedback("pli", (about,))
+    if form == FIR and len(rest) > 1:
+        return Feedback("fir", tuple(rest[: len(rest) // 2 * 2 : 2]))
+    if form == APPLICATION and len(rest) > 1 and data[4:8] == b"REMB":
+        count, exponent = rest[1] >> 24, rest[1] >> 18 & 0x3F
+        streams = tuple(rest[2:])
+        if 0 < count == len(streams):
+            return Feedback("remb", streams, min(MOST_BPS, (rest[1] & 0x3FFFF) << exponent))
+    return None
 
 
 def _block(data: bytes, at: int) -> Block:

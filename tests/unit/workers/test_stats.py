@@ -185,6 +185,23 @@ def test_what_left_is_counted_and_how_the_peer_gets_it(call: Call) -> None:
     assert report["backbeat-media"]["speakerDepthMs"] == 100
 
 
+def test_what_the_peer_asks_for_is_counted(call: Call) -> None:
+    call.wire.run(2)
+    nack = struct.pack("!BBHIIHH", 0x81, 205, 3, SSRC, OURS, 7, 0)
+    pli = struct.pack("!BBHII", 0x81, 206, 2, SSRC, OURS)
+    fir = struct.pack("!BBHIIII", 0x84, 206, 4, SSRC, 0, OURS, 1 << 24)
+    remb = struct.pack(
+        "!BBHII4sII", 0x8F, 206, 5, SSRC, 0, b"REMB", 1 << 24 | 2 << 18 | 1_000, OURS
+    )
+    for packet in (nack, nack, nack, pli + fir, pli, remb):
+        call.give(packet)
+    report = call.report()
+    sent = report["outbound-audio"]
+    assert (sent["nackCount"], sent["pliCount"], sent["firCount"]) == (3, 2, 1)
+    assert report["candidate-pair"]["availableOutgoingBitrate"] == 4_000
+    assert sent["packetsSent"] == 2, "nothing is sent again"
+
+
 def test_a_round_trip_is_told_in_seconds(call: Call) -> None:
     call.sender.reception.reports = call.sender.reception.round_trips = 1
     call.sender.reception.rtt_us = 25_000
