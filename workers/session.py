@@ -26,10 +26,11 @@ from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ipc.bell import BellRope
     from ipc.clock import Clock
+    from ipc.ice_server import IceServer
     from ipc.stats import AnyRecord
     from workers.udp_mux import UdpMux
 
@@ -127,14 +128,20 @@ class Session:
 
     # -- the caller's leg ---------------------------------------------------------------
 
-    async def answer(self, sdp: str, *, restart: bool) -> str:
-        """Answer an offer, on a new peer when there is none or on request."""
+    async def answer(
+        self, sdp: str, *, restart: bool, ice_servers: Sequence[IceServer] = ()
+    ) -> str:
+        """Answer an offer, on a new peer when there is none or on request.
+
+        A new peer looks for paths through `ice_servers`.
+        """
         old = self.peer
         if old is not None and not restart and old.can_continue(sdp):
             return await old.answer(sdp)
         sender = Sender(self._clock)
         peer = Peer(
             self._mux,
+            ice_servers=ice_servers,
             sender=sender,
             receiver=Receiver(self._clock, self._mic_grew, sender.heard),
             on_state=self._leg_changed,

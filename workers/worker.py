@@ -271,7 +271,10 @@ class Worker:
             self._pacer.add(session)
         try:
             async with session.signaling:
-                return Answer(sdp=await session.answer(message.sdp, restart=message.restart))
+                sdp = await session.answer(
+                    message.sdp, restart=message.restart, ice_servers=message.ice_servers
+                )
+                return Answer(sdp=sdp)
         except BackbeatError:
             if fresh:
                 await self._close(session, "offer_failed")

@@ -12,6 +12,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import aioice.ice
+import aioice.turn
 import aiortc.rtcicetransport
 import aiortc.rtcpeerconnection
 from aiortc import RTCConfiguration, RTCPeerConnection
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import RTCDtlsTransport
 
 SRTP_OK = 0
-# Names that `ice` and `certificate` replace or override.
+# Names that `ice`, `relay` and `certificate` replace, override or call.
 REPLACED: list[tuple[Any, str]] = [
     (aiortc.rtcicetransport, "Connection"),
     (aiortc.rtcpeerconnection, "RTCCertificate"),
@@ -43,6 +44,11 @@ REPLACED: list[tuple[Any, str]] = [
     (aioice.ice.Connection, "request_received"),
     (aioice.ice.Connection, "check_complete"),
     (aioice.ice.Connection, "query_consent"),
+    (aioice.ice.Connection, "protocol_lost"),
+    (aioice.turn.TurnClientUdpProtocol, "connect"),
+    (aioice.turn.TurnClientUdpProtocol, "delete"),
+    (aioice.turn.TurnClientUdpProtocol, "channel_bind"),
+    (aioice.turn.TurnClientUdpProtocol, "_send"),
 ]
 
 

@@ -3,7 +3,7 @@
 aioice binds a socket per call, offers every address but loopback, sleeps 20 ms between checks
 and misses a dead peer for half a minute. Here a call's sockets are ends of the worker's mux, the
 addresses come from the settings, ICE is over when a pair is nominated, and a peer of whom
-nothing authentic has come for 4 s is lost. STUN and TURN servers stay aioice's business.
+nothing authentic has come for 4 s is lost.
 aiortc and aioice find both classes by module-level names, replaced once per worker process.
 """
 
@@ -21,11 +21,13 @@ import aioice.ice
 import aiortc.rtcicetransport
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol, get_host_addresses, server_reflexive_candidate
+from aioice.ice import Connection, StunProtocol, get_host_addresses
 from aioice.utils import random_string
 
 from ipc.clock import NS_PER_S
 from ipc.errors import ConfigError
+from workers.webrtc.relay import Relay
+from workers.webrtc.servers import ask_servers
 
 if TYPE_CHECKING:
     from ipc.clock import Clock
@@ -39,7 +41,6 @@ CANDIDATES_DEADLINE_S = 30.0
 # Addresses of one peer: each costs checks of ours, and whoever has the password could name any.
 MAX_CANDIDATES = 128
 MAX_QUEUED = 64
-SERVER_DEADLINE_S = 5.0
 # A peer is asked whether it is there when it has been silent for one second, and now and then in
 # any case (RFC 7675); it is lost after four. With the pace of the questions, that is within 5 s.
 SILENT_NS = 1 * NS_PER_S
@@ -97,7 +98,7 @@ class ChosenPair:
 
 
 class MuxedProtocol(StunProtocol):
-    """An aioice socket that is an end of the mux, or of a TURN relay."""
+    """An aioice socket that is an end of the mux, or a TURN relay."""
 
     receiver: MuxedConnection
 
@@ -115,13 +116,30 @@ class MuxedProtocol(StunProtocol):
         """Whom it belongs to."""
         return self.receiver
 
+    def learn(self, addr: Address) -> bool:
+        """A check from there was authentic; False when the address is not to be had."""
+        transport: Any = self.transport
+        if isinstance(transport, Relay):
+            return transport.learn(addr)
+        return self.mux.learn(addr, self)
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """From a relay: the mux' own come by `let_in` and `media`."""
+        relay: Any = self.transport
         assert isinstance(data, bytes)  # noqa: S101 - what a relay gives
-        if data and 127 < data[0] < 192:
-            self.mux.inject(data, self.receiver)
-        elif data:
-            self.mux.wait(self, data, (addr[0], addr[1]))
+        if not data:
+            return
+        address = (addr[0], addr[1])
+        kind = data[0]
+        if 127 < kind < 192:
+            if relay.knows(address):
+                self.mux.inject(data, self.receiver)
+            else:
+                self.mux.dropped["media_of_nobody"] += 1
+        elif kind < 2 or (19 < kind < 64 and relay.knows(address)):
+            self.mux.wait(self, data, address)
+        else:
+            self.mux.dropped["handshake_of_nobody" if 19 < kind < 64 else "unknown_kind"] += 1
 
     def let_in(self, data: bytes, address: Address) -> None:
         """STUN or DTLS, when there is time for it."""
@@ -151,7 +169,7 @@ class MuxedProtocol(StunProtocol):
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         """Answering a check means that it was authentic: now we know who lives there."""
         if message.message_class == stun.Class.RESPONSE:
-            if not self.mux.learn(addr, self):
+            if not self.learn(addr):
                 return
             self.receiver.heard()
         super().send_stun(message, addr)
@@ -232,7 +250,7 @@ class MuxedConnection(Connection):
         """One host candidate per address of the mux, then what the servers know."""
         found: list[Candidate] = []
         for address in self.mux.addresses:
-            protocol = MuxedProtocol(self)
+            protocol = self.new_protocol()
             transport = self.mux.connect(address, self.local_username, protocol)
             protocol.connection_made(cast("asyncio.BaseTransport", transport))
             port = transport.get_extra_info("sockname")[1]
@@ -247,24 +265,30 @@ class MuxedConnection(Connection):
             )
             self._protocols.append(protocol)
             found.append(protocol.local_candidate)
-        if self.stun_server:
-            found += await self._reflexive()
-        if self.turn_server:
-            found += await super().get_component_candidates(component, [], timeout)
+        if self.stun_server or self.turn_server:
+            found += await ask_servers(self, component)
         return found
 
-    async def _reflexive(self) -> list[Candidate]:
-        assert self.stun_server is not None  # noqa: S101 - the caller looked
-        queries = [
-            server_reflexive_candidate(protocol, self.stun_server)
-            for protocol in self._protocols
-            if ":" not in protocol.local_candidate.host
-        ]
-        found = []
-        for query in asyncio.as_completed(queries, timeout=SERVER_DEADLINE_S):
-            with contextlib.suppress(stun.TransactionError, OSError, TimeoutError):
-                found.append((await query)[0])
-        return found
+    @property
+    def hosts(self) -> list[StunProtocol]:
+        """Its ends of the mux."""
+        return [one for one in self._protocols if one.local_candidate.type == "host"]
+
+    def new_protocol(self) -> MuxedProtocol:
+        """One more socket of this leg's."""
+        return MuxedProtocol(self)
+
+    def adopt(self, protocol: MuxedProtocol) -> bool:
+        """Take a relay; False when the leg was closed meanwhile and nobody would end it."""
+        if not self._closing:
+            self._protocols.append(protocol)
+        return not self._closing
+
+    def protocol_lost(self, protocol: StunProtocol) -> None:
+        """A relay has broken down (or this leg ends): with the chosen path the peer is lost."""
+        if not self._closing:
+            self.lost |= any(pair.protocol is protocol for pair in self._nominated.values())
+        super().protocol_lost(protocol)
 
     # -- checks -------------------------------------------------------------------------------
 
@@ -325,7 +349,7 @@ class MuxedConnection(Connection):
         if pair.state == pair.State.SUCCEEDED:
             self.heard()
             if isinstance(pair.protocol, MuxedProtocol):
-                self.mux.learn(pair.remote_addr, pair.protocol)
+                pair.protocol.learn(pair.remote_addr)
         super().check_complete(pair)
 
     # -- is the peer still there? ---------------------------------------------------------------

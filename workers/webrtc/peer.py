@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
+    RTCIceServer,
     RTCPeerConnection,
     RTCRtpSender,
     RTCSessionDescription,
@@ -25,8 +26,9 @@ from workers.webrtc.data_channel import DataChannel
 from workers.webrtc.sdp import Offer, ice_name_of, is_mdns_candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from ipc.ice_server import IceServer
     from ipc.messages import Candidate
     from workers.udp_mux import UdpMux
     from workers.webrtc.ice import ChosenPair
@@ -54,6 +56,7 @@ class Peer:
         self,
         mux: UdpMux,
         *,
+        ice_servers: Sequence[IceServer] = (),
         sender: Sender,
         receiver: Receiver,
         on_state: Callable[[Peer, State], None],
@@ -72,7 +75,7 @@ class Peer:
         self._offer: Offer | None = None
         self._candidates = 0
         self._closing: asyncio.Task[None] | None = None
-        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=_as_aiortc(ice_servers)))
         transceiver = self._transceiver = self._pc.addTransceiver("audio", "sendrecv")
         sender.bind(transceiver)
         receiver.bind(transceiver, mux.buffer)
@@ -185,3 +188,14 @@ class Peer:
 
     def _channel_added(self, channel: RTCDataChannel) -> None:
         self.data.adopt(channel)
+
+
+def _as_aiortc(servers: Sequence[IceServer]) -> list[RTCIceServer]:
+    return [
+        RTCIceServer(
+            urls=server.urls,
+            username=server.username or None,
+            credential=server.credential or None,
+        )
+        for server in servers
+    ]
