@@ -110,7 +110,7 @@ class RawAudioTrack(AudioStreamTrack):
             self._came.clear()
             await self._came.wait()
         assert self._began_s is not None  # noqa: S101 - `_due` came first
-        elapsed = int((loop.time() - self._began_s) * self._sample_rate)
+        elapsed = round((loop.time() - self._began_s) * self._sample_rate)
         behind = (elapsed - self._timestamp) // self._chunk_samples
         self._timestamp += max(0, behind) * self._chunk_samples
 
@@ -156,7 +156,7 @@ class RawVideoTrack(VideoStreamTrack):
         if self._began_s is None:
             self._began_s = added_s
         # Two images of one instant still need timestamps of their own.
-        self._timestamp = max(self._timestamp + 1, int((added_s - self._began_s) * VIDEO_HZ))
+        self._timestamp = max(self._timestamp + 1, round((added_s - self._began_s) * VIDEO_HZ))
         frame = VideoFrame(self._width, self._height, "rgb24")
         frame.planes[0].update(_padded(image.image, self._width * 3, frame.planes[0].line_size))
         frame.pts = self._timestamp
