@@ -202,6 +202,10 @@ class WorkerRing(AudioRing):
         self._taken += count
         return view
 
+    def rewind(self) -> None:
+        """What was taken and has not left will be taken again: its sender is gone."""
+        self._taken = self._words[SPEAKER_READ]
+
     @property
     def taken(self) -> int:
         """The private cursor: samples before it were handed to the encoder."""

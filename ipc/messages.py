@@ -22,7 +22,8 @@ from ipc.errors import (
     VersionMismatch,
     from_wire,
 )
-from ipc.ice_server import IceServer
+from ipc.ice_server import IceServer as IceServer
+from ipc.sound_file import SoundFile
 from ipc.stats import AnyRecord
 
 PROTOCOL_VERSION = 1
@@ -124,10 +125,15 @@ class CloseSession(Message):
 
 
 class Configure(Message):
-    """Bot to engine to worker: encode the session's speech like this from now on. Request."""
+    """Bot to engine to worker: from now on encode the speech like this, and play this under it.
+
+    Request. What is not said stays as it is; `mixer: nil` ends the background. A file that
+    cannot be played answers with `sound_missing`, `sound_unreadable` or `sound_too_long`.
+    """
 
     session: str
-    codec: Codec
+    codec: Codec | None = None
+    mixer: SoundFile | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class GetStats(Message):

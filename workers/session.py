@@ -14,6 +14,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.clock import NS_PER_MS
 from ipc.codec import Codec
@@ -21,6 +23,8 @@ from ipc.errors import BotRejected, StateError
 from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
 from ipc.segment import Segment
 from workers import stats
+from workers.background import Background
+from workers.sounds import Sounds
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from ipc.bell import BellRope
     from ipc.clock import Clock
     from ipc.ice_server import IceServer
+    from ipc.sound_file import SoundFile
     from ipc.stats import AnyRecord
     from workers.udp_mux import UdpMux
 
@@ -103,8 +108,18 @@ class Rings:
 class Session:
     """One conversation in this worker. `close` is idempotent."""
 
-    def __init__(self, session_id: str, clock: Clock, report: Report, mux: UdpMux) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        clock: Clock,
+        report: Report,
+        mux: UdpMux,
+        sounds: Sounds | None = None,
+    ) -> None:
         self.id = session_id
+        self._background = Background(sounds or Sounds())
+        # What to encode with when rings come, if a bot has said so before them.
+        self._codec: Codec | None = None
         self._mux = mux
         self.rings: Rings | None = None
         self.offered: Rings | None = None
@@ -161,6 +176,10 @@ class Session:
             peer.data.inherit(old.data)
             # It ends in a task: until then nothing of it may touch rings that others have.
             old.sender.ring = old.receiver.ring = None
+            if self.rings is not None:
+                self.rings.ring.rewind()  # the frame that was ready there has not left
+            if self._background.mixer is not None:
+                self._background.mixer.rest()
             self._replaced.append(asyncio.create_task(old.close(), name="replaced peer"))
         return answer
 
@@ -239,6 +258,7 @@ class Session:
                 await rings.claimed()
         except TimeoutError:
             raise BotRejected("it has not claimed the stream") from None
+        await self._background.fit(rings.ring)
         if self.offered is not rings:
             raise StateError("these rings are not offered any more")
         if rings.bot_end is None and not rings.ring.bot_pid:
@@ -262,21 +282,38 @@ class Session:
             self.offered.close()
             self.offered = None
 
-    def configure(self, codec: Codec) -> None:
-        """Encode the bot's speech like this from now on, also toward a caller who comes back."""
-        for rings in (self.rings, self.offered):
-            if rings is not None:
-                rings.codec = codec
+    async def configure(
+        self,
+        codec: Codec | None = None,
+        mixer: SoundFile | msgspec.UnsetType | None = msgspec.UNSET,
+    ) -> None:
+        """From now on encode the bot's speech like this, and play this under it.
+
+        Holds for callers who come back, too; before there are rings it waits for them. Raises
+        ConfigError for a file that cannot be played, and nothing has changed.
+        """
+        if mixer is not msgspec.UNSET:
+            await self._background.play(mixer)
+        if codec is not None:
+            self._codec = codec
+            for rings in (self.rings, self.offered):
+                if rings is not None:
+                    rings.codec = codec
         if self.peer is not None:
-            self.peer.sender.configure(codec)
+            self._set_up(self.peer.sender)
 
     def _join(self) -> None:
         ring = self.rings.ring if self.rings is not None else None
         if self.peer is not None:
-            if self.rings is not None:
-                self.peer.sender.configure(self.rings.codec)
+            self._set_up(self.peer.sender)
             self.peer.sender.ring = ring
             self.peer.receiver.ring = ring
+
+    def _set_up(self, sender: Sender) -> None:
+        codec = self.rings.codec if self.rings is not None else self._codec
+        if codec is not None:
+            sender.configure(codec)
+        sender.mixer = self._background.mixer
 
     # -- the beat -----------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from workers.gate import Gate
 from workers.pacer import Pacer
 from workers.priority import raise_priority
 from workers.session import Rings, Session
+from workers.sounds import Sounds
 from workers.timer import new_timer
 from workers.udp_mux import UdpMux
 from workers.webrtc import hooks, ice
@@ -125,6 +126,8 @@ class Worker:
 
     def _start_media(self) -> None:
         loop = asyncio.get_running_loop()
+        self._sounds = Sounds()
+        self._undo.callback(self._sounds.close)
         self._garbage = Garbage()
         self._garbage.begin(self._clock.now_ns())
         now_ns = self._clock.now_ns()
@@ -232,7 +235,7 @@ class Worker:
         if isinstance(message, OpenRing):
             return self._open_ring(message)
         if isinstance(message, Configure):
-            self._session(message.session).configure(message.codec)
+            await self._session(message.session).configure(message.codec, message.mixer)
             return Ok()
         if isinstance(message, GetStats):
             return Stats(records=self._session(message.session).stats(time.time_ns()))
@@ -266,7 +269,9 @@ class Worker:
         session = self._sessions.get(message.session)
         fresh = session is None
         if session is None:
-            session = Session(message.session, self._clock, self._channel.notify, self._mux)
+            session = Session(
+                message.session, self._clock, self._channel.notify, self._mux, self._sounds
+            )
             self._sessions[message.session] = session
             self._pacer.add(session)
         try:
