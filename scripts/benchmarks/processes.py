@@ -18,7 +18,7 @@ import psutil
 from scripts.benchmarks.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "scripts" / "benchmarks"
@@ -94,6 +94,18 @@ def has_pipecat() -> bool:
 
 
 @contextlib.contextmanager
+def start_echo(kind: str, address: str, prefix: Sequence[str]) -> Iterator[Server]:
+    """Our echo example or the stock bot's echo at an address, run by `prefix` (a namespace)."""
+    if kind == ENGINE:
+        with engine("--host", address, address=address, prefix=prefix) as server:
+            yield server
+    else:
+        arguments = [str(HERE / "stock_bot.py"), address]
+        with _running(arguments, "http", Job(mode="echo"), prefix=prefix) as server:
+            yield server
+
+
+@contextlib.contextmanager
 def start(kind: str, job: Job) -> Iterator[Server]:
     """A server of that kind whose bot does `job`."""
     if kind == ENGINE:
@@ -108,7 +120,12 @@ def start(kind: str, job: Job) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def engine(*options: str, job: Job | None = None) -> Iterator[Server]:
+def engine(
+    *options: str,
+    job: Job | None = None,
+    address: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
+) -> Iterator[Server]:
     """`serve` with one worker and the echo demo, in a runtime directory of its own.
 
     BENCH_TREE in the environment names another checkout to run, such as an older one.
@@ -118,10 +135,10 @@ def engine(*options: str, job: Job | None = None) -> Iterator[Server]:
         arguments = [
             str(tree / "engine" / "__main__.py"),
             *("serve", "--runtime-dir", directory, "--port", "0"),
-            *("--ice-address", "127.0.0.1", "--workers", "1", "--log-level", "warning"),
+            *("--ice-address", address, "--workers", "1", "--log-level", "warning"),
             *options,
         ]
-        with _running(arguments, "ready: open ", job) as server:
+        with _running(arguments, "ready: open ", job, prefix=prefix) as server:
             server.is_engine = True
             yield server
 
@@ -142,11 +159,15 @@ def responder() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _running(
-    arguments: list[str], ready: str, job: Job | None = None, python: str | None = None
+    arguments: list[str],
+    ready: str,
+    job: Job | None = None,
+    python: str | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [python or sys.executable, "-P", *arguments],
+            [*prefix, python or sys.executable, "-P", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

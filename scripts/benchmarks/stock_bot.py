@@ -1,7 +1,7 @@
 """The peer that we are measured against: an aiortc bot in one process, as its examples are.
 
-Prints its URL, serves until it is terminated; `job.Job` says what the bot does (by default it
-echoes). Offers 127.0.0.1 only. Its tracks pace themselves as aiortc's own do.
+`stock_bot.py [ADDRESS]` prints its URL and serves until it is terminated; `job.Job` says what the
+bot does. Offers ADDRESS only (127.0.0.1). Its tracks pace themselves as aiortc's own do.
 """
 
 from __future__ import annotations
@@ -185,18 +185,18 @@ def build(job: Job) -> FastAPI:
     return app
 
 
-async def main() -> None:
-    """Serve on a free port of loopback."""
-    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+async def main(address: str = "127.0.0.1") -> None:
+    """Serve on a free port of that address."""
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [address]
     job = Job.from_environment()
     if job.codec:
         use_codec(job.codec)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((address, 0))
     config = uvicorn.Config(build(job), log_level="warning", lifespan="off")
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    print(f"http://{address}:{listener.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve(sockets=[listener])
 
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
+        asyncio.run(main(*sys.argv[1:2]))

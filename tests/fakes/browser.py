@@ -1,4 +1,4 @@
-"""Chromium in a network namespace that has loopback and nothing else."""
+"""Chromium in a network namespace that has loopback, or a link to one other, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import wave
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -32,7 +33,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--allow-loopback-in-peer-connection",
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
@@ -90,15 +90,27 @@ def inside(namespace: str) -> list[str]:
 
 
 @asynccontextmanager
-async def browser_page(namespace: str, microphone: Path, scratch: Path) -> AsyncIterator[Page]:
-    """A page of a browser that lives in the namespace and hears that WAV file, again and again."""
+async def browser_page(
+    namespace: str, microphone: Path, scratch: Path, *, origin: str = ""
+) -> AsyncIterator[Page]:
+    """A page of a browser that lives in the namespace and hears that WAV file, again and again.
+
+    `origin` is a server (http://ADDRESS:PORT) outside of loopback that it may reach and trust.
+    """
+    known = f", EXCLUDE {urlsplit(origin).hostname}" if origin else ""
+    flags = [
+        *FLAGS,
+        f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1{known}",
+        f"--use-file-for-fake-audio-capture={microphone}",
+        *([f"--unsafely-treat-insecure-origin-as-secure={origin}"] if origin else []),
+    ]
     wrapper = scratch / "chromium-inside"
     wrapper.write_text(f'#!/bin/sh\nexec {" ".join(inside(namespace))} {chromium()} "$@"\n')
     wrapper.chmod(0o755)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=str(wrapper),
-            args=[*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"],
+            args=flags,
         )
         try:
             context = await browser.new_context(permissions=["microphone"])

@@ -2,7 +2,8 @@
 
 A TUN device in each namespace, and a process between them that carries packets through two
 `network.Network`s by the machine's clock. Needs root and iproute2. All of it belongs to that
-process: when its standard input ends, devices and namespaces are gone.
+process: a line of its standard input sets other faults, and when that ends, devices and
+namespaces are gone.
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ class TunNetwork:
     def command(self, side: int) -> tuple[str, ...]:
         """What stands before a command that is to run in namespace 0 or 1."""
         return "ip", "netns", "exec", self.names[side]
+
+    def impair(self, there: Faults, back: Faults | None = None) -> None:
+        """Other faults from now on; what is on its way arrives as it would have."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        faults = [asdict(there), asdict(back or there)]
+        self._process.stdin.write(json.dumps(faults).encode() + b"\n")
+        self._process.stdin.flush()
 
     def __enter__(self) -> Self:
         if why := obstacle():
@@ -126,13 +135,20 @@ def open_tun(namespace: str, address: str) -> int:
 def carry(tuns: list[int], networks: list[Network]) -> None:
     """Until standard input ends: what comes out of one device goes into the other."""
     stdin = sys.stdin.fileno()
+    told = b""
     while True:
         due = [network.next_ns for network in networks]
         soonest = min((ns for ns in due if ns is not None), default=None)
         wait_s = None if soonest is None else max(0, soonest - time.monotonic_ns()) / NS_PER_S
         ready, _, _ = select.select([*tuns, stdin], [], [], wait_s)
         if stdin in ready:
-            return
+            piece = os.read(stdin, MAX_PACKET_BYTES)
+            if not piece:
+                return
+            *lines, told = (told + piece).split(b"\n")
+            for line in lines:
+                for network, faults in zip(networks, json.loads(line), strict=True):
+                    network.faults = Faults(**faults)
         for tun, network in zip(tuns, networks, strict=True):
             if tun in ready:
                 take(tun, network)

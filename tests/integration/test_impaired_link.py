@@ -1,4 +1,4 @@
-"""A caller in one network namespace, the engine in another, a link with faults between them."""
+"""Callers in one network namespace, the engine in another, a link with faults between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes import tun_network
+from tests.fakes import far_werift, lossy_call, tun_network
+from tests.fakes.far_werift import FarWerift
 from tests.fakes.network import Faults
 from tests.fakes.serve import ServeProcess, environment
 from tests.fakes.tun_network import ADDRESSES, TunNetwork
@@ -24,6 +25,7 @@ FAR_CALLER = ROOT / "tests" / "fakes" / "far_caller.py"
 SECONDS = 8.0
 DEADLINE_S = 50.0
 LOSS = 0.05
+PLAN = lossy_call.Plan(warm_s=1.0, before_s=0.5, settle_s=4.0, lossy_s=8.0, after_s=0)
 
 
 @pytest.fixture
@@ -48,6 +50,28 @@ async def test_at_5_percent_loss_each_way_the_echo_returns_97_percent_of_the_fra
     assert seen["loud"] >= 0.97, seen
     assert seen["received"] == pytest.approx((1 - LOSS) * seen["returned"], abs=0.04), seen
     assert seen["pitch_hz"] == pytest.approx(440, rel=0.01)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+async def test_redundancy_brings_a_werift_caller_what_the_link_lost(
+    link: TunNetwork, runtime_dir: Path, tmp_path: Path, loss: float
+) -> None:
+    if why := far_werift.obstacle():
+        pytest.skip(why)
+    options = ("--host", ADDRESSES[1], "--ice-address", ADDRESSES[1])
+    link.impair(Faults())
+    async with (
+        ServeProcess(runtime_dir, *options, prefix=link.command(1)) as serve,
+        FarWerift(link.command(0), tmp_path) as caller,
+    ):
+        seen = await lossy_call.run(link, caller, serve.url, Faults(loss=loss), PLAN)
+    assert seen.returned >= 0.97, seen
+    assert seen.received == pytest.approx(1 - loss, abs=0.07), seen
+    assert seen.red_to_client, seen
+    # Two earlier packets in each: three lost in a row are one loss in 25 at 20 %.
+    assert seen.made_up <= 0.05, seen
+    assert seen.server_says("packetsRecovered") >= 0.85 * seen.server_says("packetsLost"), seen
 
 
 async def call(link: TunNetwork, serve: ServeProcess) -> dict[str, Any]:
