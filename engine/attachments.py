@@ -110,6 +110,7 @@ class Attachments:
                 speaker_ms=self._settings.speaker_ms,
                 resumed=session.was_attached,
                 request_data=session.request_data,
+                pc_id=session.pc_id,
                 **_shape(hello),
             ),
         )

@@ -14,8 +14,23 @@ bot.run()
 
 from engine.sdk.bot import Bot
 from engine.sdk.marks import Mark
+from engine.sdk.placing import Placed
 from engine.sdk.session import Session
 from engine.sdk.speech import Flushed, Played
+from ipc.codec import Codec
 from ipc.frames import AudioFrame
+from ipc.ice_server import IceServer
+from ipc.messages import Candidate
 
-__all__ = ["AudioFrame", "Bot", "Flushed", "Mark", "Played", "Session"]
+__all__ = [
+    "AudioFrame",
+    "Bot",
+    "Candidate",
+    "Codec",
+    "Flushed",
+    "IceServer",
+    "Mark",
+    "Placed",
+    "Played",
+    "Session",
+]

@@ -38,6 +38,10 @@ class Backlog:
         self._pieces: deque[Piece] = deque()
         self._kept: deque[tuple[int, memoryview]] = deque()
 
+    def moved(self, media: Media) -> None:
+        """From now on these rings, whose cursors go on."""
+        self._media = media
+
     def __bool__(self) -> bool:
         """Whether something waits."""
         return bool(self._pieces)

@@ -1,7 +1,7 @@
 """A bot process: registers with an engine and serves many sessions at once.
 
-Owns the line to the engine, the bell, the streams of workers and every session. When the
-engine goes away its sessions end and the bot waits for the next engine.
+When the engine goes away its sessions end and the bot waits for the next engine; the line to
+one engine is `engine.sdk.registration`.
 """
 
 from __future__ import annotations
@@ -12,57 +12,29 @@ import inspect
 import logging
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import zmq
-
-from engine.sdk.media import Media, SegmentMedia, StreamMedia
+from engine.sdk.registration import Registration
 from engine.sdk.session import Session
-from ipc import bell, life, runtime_dir
+from ipc import life, runtime_dir
 from ipc.audio_ring import RingSpec
-from ipc.channel import Channel
 from ipc.codec import Application, Codec
-from ipc.errors import (
-    AlreadyAttached,
-    AuthError,
-    BackbeatError,
-    BotError,
-    BotRejected,
-    ConfigError,
-    ProtocolError,
-    UnknownMessage,
-)
-from ipc.media_stream import StreamLink
-from ipc.messages import (
-    AppMessage,
-    Beat,
-    Connected,
-    Disconnected,
-    Goodbye,
-    Hello,
-    Message,
-    OfferSession,
-    Ok,
-    SessionClosed,
-    TrackStatus,
-    Welcome,
-)
-from ipc.sockets import Context, check_endpoint, open_socket
+from ipc.errors import BotError, ConfigError
+from ipc.messages import Hello, OpenWebrtc
+
+if TYPE_CHECKING:
+    from engine.sdk.placing import Placed
+    from ipc.ice_server import IceServer
 
 log = logging.getLogger("backbeat.bot")
 
 # Set while a bot's file is loaded by somebody who will run the bot.
 loading: ContextVar[bool] = ContextVar("loading", default=False)
 SessionHandler = Callable[[Session], Awaitable[object] | object]
-HELLO_DEADLINE_S = 3.0
-ENGINE_SILENT_S = 2.0
-MISSED_BEATS = 4
 RETRY_S = 0.25
-SETTLE_S = 5.0
 PARENT_GRACE_S = 2.0
 
 
@@ -92,6 +64,7 @@ class Bot:
         fec: bool = False,
         expected_loss_percent: int = 0,
         dtx: bool = False,
+        silence: bool = True,
     ) -> None:
         self.name = name
         RingSpec(
@@ -117,6 +90,7 @@ class Bot:
                 fec=fec,
                 expected_loss_percent=expected_loss_percent,
                 dtx=dtx,
+                silence=silence,
             ),
             pid=os.getpid(),
         )
@@ -124,6 +98,7 @@ class Bot:
         self._stopping: asyncio.Event | None = None
         self.registered: asyncio.Event | None = None
         self.sessions: dict[str, Session] = {}
+        self._registration: Registration | None = None
 
     def session(self, handler: SessionHandler) -> SessionHandler:
         """Decorator: `handler(session)` is called for each call.
@@ -179,7 +154,7 @@ class Bot:
             found = _resolve(endpoint)
             if found is not None:
                 told = False
-                await _Registration(self, found, token, stopping).serve()
+                await Registration(self, found, token, stopping).serve()
                 self.registered.clear()
             elif not told:
                 told = True
@@ -196,6 +171,32 @@ class Bot:
         if self._stopping is not None:
             self._stopping.set()
 
+    async def open_webrtc(
+        self,
+        sdp: str,
+        type: str = "offer",
+        *,
+        ice_servers: Sequence[IceServer] = (),
+        request_data: Any = None,
+        connect_s: float = 60.0,
+    ) -> Placed:
+        """Place a session: answer a caller's SDP offer. The bot must be registered.
+
+        The session is there at once, its rings are not: `session.open_media` makes them. What
+        the caller says before is dropped; messages, track status and the states of its
+        connection (event `peer`) are kept until somebody listens. It counts for no capacity,
+        no handler runs for it, and it ends when the caller has not connected after `connect_s`
+        (up to 300). `request_data` is for its statistics and for whoever takes it over.
+
+        Raises NegotiationError, NoWorker, Overloaded, ConfigError, and BotError(`no_engine`).
+        """
+        if self._registration is None:
+            raise BotError("the bot is not registered with an engine", code="no_engine")
+        offer = OpenWebrtc(
+            sdp=sdp, ice_servers=[*ice_servers], request_data=request_data, connect_s=connect_s
+        )
+        return await self._registration.placing.place(offer, type)
+
     async def handle(self, session: Session) -> None:
         """Run the handler of one session, to its end."""
         assert self._handler is not None  # noqa: S101 - serve looked
@@ -204,209 +205,6 @@ class Bot:
             await result
         else:
             await session.wait_closed()
-
-
-class _Registration:
-    """One connection to one engine, from hello to the end of either."""
-
-    def __init__(self, bot: Bot, endpoint: str, token: str, stopping: asyncio.Event) -> None:
-        self._bot = bot
-        self._stopping = stopping
-        self._token = token
-        self._endpoint = endpoint
-        self._directory = Path(endpoint.removeprefix("ipc://")).parent
-        check_endpoint(endpoint)
-        self._context: Context = zmq.Context()
-        self._channel = Channel(
-            open_socket(self._context, zmq.DEALER, connect=endpoint),
-            on_request=self._on_request,
-            on_notify=self._on_notify,
-        )
-        self._bell: bell.Bell | None = None
-        self._links: dict[str, StreamLink] = {}
-        self._serving: dict[str, asyncio.Task[None]] = {}
-        self._engine_gone = asyncio.Event()
-        self._beating: asyncio.TimerHandle | None = None
-        self._beat_s = 0.25
-        self._heard_s = 0.0
-        self._unanswered = 0
-
-    async def serve(self) -> None:
-        """Stay registered until the bot stops or the engine is gone."""
-        reason = "bot_stopped"
-        try:
-            welcome = await self._say_hello()
-        except (AuthError, ConfigError, ProtocolError):
-            await self._close(reason)
-            raise
-        except BackbeatError:
-            log.warning("no engine answers at %s; trying again", self._endpoint)
-            await self._close(reason)
-            return
-        self._beat_s = welcome.beat_ms / 1000
-        self._heard()
-        self._beat()
-        try:
-            await self._until_over()
-            if self._engine_gone.is_set():
-                reason = "engine_gone"
-                log.warning("the engine is gone; waiting for the next one")
-        finally:
-            await self._close(reason)
-
-    async def _until_over(self) -> None:
-        ends = (self._stopping, self._engine_gone)
-        waits = [asyncio.create_task(end.wait(), name="end of bot") for end in ends]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-
-    async def _say_hello(self) -> Welcome:
-        hello = self._bot._hello
-        hello.token = self._token
-        hello.pid = os.getpid()
-        hello.started = life.started(hello.pid)
-        if hello.media == "shm":
-            hello.bell = bell.new_name()
-            path = bell.path_of(self._directory, hello.bell)
-            try:
-                self._bell = bell.Bell(self._context, path, self._rung)
-            except ConfigError as error:
-                raise BotError("the engine's directory is gone", code=error.code) from error
-        welcome = await self._channel.request(hello, timeout_s=HELLO_DEADLINE_S)
-        if not isinstance(welcome, Welcome):
-            raise BotError("the engine's answer to hello is no welcome")
-        log.info("registered as %s with engine %s", self._bot.name, welcome.engine)
-        assert self._bot.registered is not None  # noqa: S101 - serve made it
-        self._bot.registered.set()
-        return welcome
-
-    def _beat(self) -> None:
-        """Every beat, straight from the timer: a busy loop must not need more turns for it."""
-        loop = asyncio.get_running_loop()
-        self._unanswered += 1
-        silent_s = loop.time() - self._heard_s
-        # Not while this loop was blocked: several beats must have had the chance of an answer.
-        if silent_s > ENGINE_SILENT_S and self._unanswered > MISSED_BEATS:
-            self._engine_gone.set()
-            return
-        now_ns = time.monotonic_ns()
-        self._channel.notify(Beat(number=self._unanswered))
-        for session in self._bot.sessions.values():
-            session.beat(now_ns)
-        self._beating = loop.call_later(self._beat_s, self._beat)
-
-    def _heard(self) -> None:
-        self._heard_s = asyncio.get_running_loop().time()
-        self._unanswered = 0
-
-    async def _close(self, reason: str) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-        for session in list(self._bot.sessions.values()):
-            session.ended(reason)
-        if self._serving:
-            await asyncio.wait(self._serving.values(), timeout=SETTLE_S)
-        for task in self._serving.values():
-            task.cancel()
-        await asyncio.gather(*self._serving.values(), return_exceptions=True)
-        # Also to an engine that seems to be gone: if it only stalled, it forgets us at once.
-        self._channel.notify(Goodbye())
-        for link in self._links.values():
-            link.close()
-        if self._bell is not None:
-            self._bell.close()
-        await self._channel.close()
-        self._context.term()
-
-    def _rung(self) -> None:
-        for session in self._bot.sessions.values():
-            session.look()
-
-    # -- what the engine says ---------------------------------------------------------------
-
-    async def _on_request(self, _peer: bytes, message: Message) -> Message:
-        if not isinstance(message, OfferSession):
-            raise UnknownMessage(f"a bot does not answer {type(message).__name__}")
-        bot = self._bot
-        if self._stopping.is_set():
-            raise BotRejected("the bot is stopping")
-        if message.session in bot.sessions:
-            raise AlreadyAttached("the bot serves this session already")
-        session = Session(
-            message.session,
-            self._channel,
-            message.request_data,
-            resumed=message.resumed,
-            codec=bot._hello.codec,
-        )
-        session.attach(self._attach(message, session))
-        bot.sessions[session.id] = session
-        task = asyncio.create_task(self._serve(session), name=f"session {session.id[:12]}")
-        self._serving[session.id] = task
-        return Ok()
-
-    def _attach(self, offer: OfferSession, session: Session) -> Media:
-        if offer.media == "shm":
-            return SegmentMedia(offer)
-        link = self._links.get(offer.endpoint)
-        if link is None:
-            link = self._links[offer.endpoint] = StreamLink(self._context, offer.endpoint)
-        return StreamMedia(offer, link, on_change=session.look, on_retry=session.retry)
-
-    async def _serve(self, session: Session) -> None:
-        bot = self._bot
-        reason = "bot_done"
-        try:
-            await bot.handle(session)
-        except Exception as error:
-            if not session.closed:
-                reason = "bot_error"
-                log.exception("the handler of session %s failed", session.id)
-            elif not isinstance(error, BackbeatError):
-                log.exception("the handler of session %s failed at its end", session.id)
-        finally:
-            with contextlib.suppress(BackbeatError):
-                await session.close(reason)
-            session.ended(reason)
-            await session.settle(SETTLE_S)
-            bot.sessions.pop(session.id, None)
-            self._serving.pop(session.id, None)
-            session.detach()
-            self._drop_idle_links()
-
-    def _drop_idle_links(self) -> None:
-        for endpoint, link in list(self._links.items()):
-            if link.idle:
-                del self._links[endpoint]
-                link.close()
-
-    def _on_notify(self, _peer: bytes, message: Message) -> None:
-        self._heard()
-        if isinstance(message, Beat):
-            return
-        if isinstance(message, Goodbye):
-            self._engine_gone.set()
-            return
-        session_id: Any = getattr(message, "session", None)
-        session = self._bot.sessions.get(session_id)
-        if session is None:
-            return  # it ended here while this was under way
-        if isinstance(message, Connected):
-            session.caller_connected(message.resumed)
-        elif isinstance(message, Disconnected):
-            session.caller_disconnected(message.reason)
-        elif isinstance(message, AppMessage):
-            session.message_arrived(message.data, message.cursor)
-        elif isinstance(message, TrackStatus):
-            session.track_changed(message.receiver_index, message.enabled, message.cursor)
-        elif isinstance(message, SessionClosed):
-            session.ended(message.reason)
-        else:
-            raise UnknownMessage(f"a bot does not take {type(message).__name__}")
 
 
 def _directory(endpoint: str | None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,8 +16,10 @@ from ipc.errors import ConfigError
 
 log = logging.getLogger("backbeat.bot")
 
-EVENTS = ("connected", "disconnected", "closed", "message", "track", "mark")
-MAX_RUNNING = 256
+EVENTS = ("connected", "disconnected", "closed", "message", "track", "mark", "peer")
+# A mark has its own result for whoever waits for it.
+KEPT = frozenset(EVENTS) - {"mark"}
+MAX_RUNNING = MAX_KEPT = 256
 Handler = Callable[..., Awaitable[object] | object]
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
@@ -44,18 +47,32 @@ class Waiters:
 
 
 class Events:
-    """The event handlers of one session, each call in a task of its own."""
+    """The event handlers of one session, each call in a task of its own.
+
+    What happens while an event has no handler is kept for the first one.
+    """
 
     def __init__(self, session_id: str) -> None:
         self.dropped = 0
         self._session_id = session_id
         self._handlers: dict[str, list[Handler]] = {name: [] for name in EVENTS}
         self._running: set[asyncio.Task[None]] = set()
+        self._kept: dict[str, deque[tuple[Any, ...]]] = {
+            name: deque(maxlen=MAX_KEPT) for name in KEPT
+        }
 
     def add(self, event: str, handler: Handler) -> None:
         """Call `handler` at each `event`. Raises ConfigError for an event that does not exist."""
         self.check(event)
         self._handlers[event].append(handler)
+        kept = self._kept.get(event)
+        while kept:
+            self.fire(event, *kept.popleft())
+
+    def taken(self, event: str) -> None:
+        """The oldest one that is kept has gone another way."""
+        if self._kept[event]:
+            self._kept[event].popleft()
 
     def check(self, event: str) -> None:
         """Raise ConfigError for an event that does not exist."""
@@ -64,6 +81,8 @@ class Events:
 
     def fire(self, event: str, *arguments: Any) -> None:
         """Call the handlers, each with as many of the arguments as it takes."""
+        if not self._handlers[event] and event in self._kept:
+            self._kept[event].append(arguments)
         for handler in self._handlers[event]:
             if len(self._running) >= MAX_RUNNING:
                 self.dropped += 1

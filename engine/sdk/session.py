@@ -8,27 +8,31 @@ in `engine.sdk.speech`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
 from engine.sdk.events import AnyHandler, Events, Handler, Waiters
+from engine.sdk.signaling import REQUEST_DEADLINE_S, Line, Signaling
 from engine.sdk.speech import Flushed, Playable, Played, Speech
 from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.clock import Clock, MonotonicClock
 from ipc.codec import Application, Codec
-from ipc.errors import ConfigError, SessionClosed, WorkerError
+from ipc.errors import ConfigError, StateError, WorkerError
 from ipc.frames import AudioFrame
 from ipc.messages import (
     CloseSession,
     Configure,
     GetStats,
-    Message,
+    OpenMedia,
     SendMessage,
     Stats,
     check_data,
 )
+from ipc.ring_handover import hear_on
+from ipc.sound_file import SoundFile
 from ipc.stats import as_report
 
 if TYPE_CHECKING:
@@ -39,22 +43,9 @@ if TYPE_CHECKING:
 
 EVENT_LATE_S = 0.1
 MAX_MESSAGES = 256
-REQUEST_DEADLINE_S = 5.0
 
 
-class Line(Protocol):
-    """The way to the engine."""
-
-    async def request(self, message: Message, *, timeout_s: float) -> Message:
-        """Ask the engine."""
-        ...
-
-    def notify(self, message: Message) -> bool:
-        """Tell the engine."""
-        ...
-
-
-class Session:
+class Session(Signaling):
     """A call that this bot serves. The bot makes it; `closed` tells when it is over."""
 
     def __init__(
@@ -66,20 +57,21 @@ class Session:
         resumed: bool = False,
         codec: Codec | None = None,
         clock: Clock | None = None,
+        pc_id: str = "",
+        shape: OpenMedia | None = None,
     ) -> None:
-        self.id = session_id
+        codec = codec or Codec()
+        super().__init__(
+            session_id, line, pc_id, shape or OpenMedia(session=session_id, codec=codec)
+        )
         self.request_data = request_data
         # Whether another process has served this call before and went away.
         self.resumed = resumed
         self.connected = False
-        self.closed = False
-        self.close_reason = ""
         self.dropped_messages = 0
-        # How the speech is encoded; `configure` changes it.
-        self.codec = codec or Codec()
-        self._line = line
+        # The sound that the worker plays under the speech.
+        self.mixer: SoundFile | None = None
         self._clock = clock or MonotonicClock()
-        self._media: Media | None = None
         self._speech: Speech | None = None
         self._waiters = Waiters()
         self._events = Events(session_id)
@@ -106,12 +98,14 @@ class Session:
         """
         if not 1 <= frame_ms <= FRAME_MS:
             raise ConfigError(f"frame_ms is 1 to {FRAME_MS}, not {frame_ms}")
-        ring = self._rings.ring
-        count = ring.mic.hz * frame_ms // 1000
-        max_lag = None if max_lag_ms is None else max(count, ring.mic.hz * max_lag_ms // 1000)
+        mic_hz = self._rings.ring.mic.hz
+        count = mic_hz * frame_ms // 1000
+        max_lag = None if max_lag_ms is None else max(count, mic_hz * max_lag_ms // 1000)
         self._readers += 1
         try:
-            while True:
+            # Looked up each time: the rings of another worker may have taken their place.
+            while (media := self._media) is not None:
+                ring = media.ring
                 lost = 0
                 if max_lag is not None and (lag := ring.mic_lag()) > max_lag:
                     lost = lag - count
@@ -131,14 +125,16 @@ class Session:
                     frame = AudioFrame(frame.pcm, frame.hz, frame.channels, frame.cursor, lost)
                 self._deliver(frame.cursor)
                 yield frame
-                if ring.mic_waiting() >= count:
+                if self._media is media and ring.mic_waiting() >= count:
                     # Behind: without this, a bot that is slower than speech would keep its
                     # loop from everything else, its beats among it.
                     await asyncio.sleep(0)
         finally:
             self._readers -= 1
             if not self._readers and not self.closed:
-                ring.want_mic(NEVER)
+                self._rings.ring.want_mic(NEVER)
+            elif not self._readers:
+                self.wake()
 
     def _next_frame(self, count: int, zero_copy: bool) -> AudioFrame | None:
         ring = self._rings.ring
@@ -235,11 +231,16 @@ class Session:
         fec: bool | None = None,
         expected_loss_percent: int | None = None,
         dtx: bool | None = None,
+        silence: bool | None = None,
+        mixer: SoundFile | msgspec.UnsetType | None = msgspec.UNSET,
     ) -> None:
         """Encode the speech differently from now on; what is not named stays as it is.
 
-        The parameters are those of `Bot`. Raises ConfigError(`codec`) for a value that cannot
-        be, and SessionClosed; the call goes on as it was.
+        The parameters are those of `Bot`, and `mixer`: a sound that the worker plays under the
+        speech from now on, None for none. With the path of the one that plays it goes on where
+        it stands. Neither cursors nor a flush count it. Raises ConfigError(`codec` or `mixer`)
+        for a value that cannot be, and for a file `sound_missing`, `sound_unreadable` or
+        `sound_too_long`; and SessionClosed. The call then goes on as it was.
         """
         self._check_open()
         named = {
@@ -249,13 +250,22 @@ class Session:
             "fec": fec,
             "expected_loss_percent": expected_loss_percent,
             "dtx": dtx,
+            "silence": silence,
         }
         changes = {name: value for name, value in named.items() if value is not None}
         codec = msgspec.structs.replace(self.codec, **changes)
+        if isinstance(mixer, SoundFile):
+            # The worker's working directory is not the bot's.
+            mixer = msgspec.structs.replace(mixer, path=os.path.abspath(mixer.path))
+        elif mixer is not None and mixer is not msgspec.UNSET:
+            raise ConfigError(f"mixer is a SoundFile or None, not {mixer!r}"[:200], code="mixer")
         await self._line.request(
-            Configure(session=self.id, codec=codec), timeout_s=REQUEST_DEADLINE_S
+            Configure(session=self.id, codec=codec if changes else None, mixer=mixer),
+            timeout_s=REQUEST_DEADLINE_S,
         )
         self.codec = codec
+        if mixer is not msgspec.UNSET:
+            self.mixer = mixer
 
     async def stats(self) -> dict[str, dict[str, Any]]:
         """How the call does: records by their id, with W3C's names, as a browser's `getStats`.
@@ -288,6 +298,7 @@ class Session:
         """The caller's app messages, until the session ends. At most 256 wait."""
         while True:
             while self._messages:
+                self._events.taken("message")
                 yield self._messages.popleft()
             if self.closed:
                 return
@@ -303,8 +314,10 @@ class Session:
         """Call `handler` at an event, sync or async, in a task of its own; or decorate it.
 
         connected(resumed), disconnected(reason), closed(reason), message(data),
-        track(receiver_index, enabled), mark(mark). Handlers may take fewer arguments. At most
-        256 run at once; what happens beyond is counted in `dropped_events`.
+        track(receiver_index, enabled), mark(mark), and for a session that the bot has placed
+        peer(state): connecting, connected, lost or closed. Handlers may take fewer arguments. At
+        most 256 run at once; what happens beyond is counted in `dropped_events`. The first
+        handler of an event also gets the last 256 that came before it, but for marks.
         """
         self._events.check(event)
 
@@ -321,6 +334,11 @@ class Session:
                 CloseSession(session=self.id, reason=reason), timeout_s=REQUEST_DEADLINE_S
             )
 
+    async def wait_heard(self) -> None:
+        """Return when nobody reads `audio` any more; it ends behind the last words."""
+        while self._readers:
+            await self._waiters.changed()
+
     async def wait_closed(self) -> None:
         """Return when the session has ended."""
         while not self.closed:
@@ -329,7 +347,15 @@ class Session:
     # -- what the bot process calls -------------------------------------------------------
 
     def attach(self, media: Media) -> None:
-        """The rings are there."""
+        """The rings are there, or new ones that go on where the others ended."""
+        if self._media is not None and self._speech is not None:
+            before, self._media = self._media, media
+            hear_on(media.ring, before.ring)
+            try:
+                self._speech.move(media)
+            finally:
+                before.close()
+            return
         self._media = media
         media.ring.want_mic(NEVER)  # until somebody listens
         self._speech = Speech(
@@ -366,6 +392,10 @@ class Session:
         if self._media is not None:
             self._media.ring.beat(now_ns)
 
+    def peer_changed(self, state: str) -> None:
+        """The caller's connection is connecting, connected, lost or closed."""
+        self._events.fire("peer", state)
+
     def caller_connected(self, resumed: bool) -> None:
         """The caller's media flows."""
         self.connected = True
@@ -399,6 +429,7 @@ class Session:
 
     async def settle(self, grace_s: float) -> None:
         """Wait for running handlers, and end those that take longer."""
+        await self._stay()
         await self._events.settle(grace_s)
 
     # -- inside ---------------------------------------------------------------------------
@@ -406,18 +437,16 @@ class Session:
     @property
     def _rings(self) -> Media:
         if self._media is None:
-            raise SessionClosed(f"the session ended: {self.close_reason}")
+            self._check_open()
+            raise StateError("the session has no media yet: await open_media()", code="no_media")
         return self._media
 
     @property
     def _speaking(self) -> Speech:
         if self._speech is None:
-            raise SessionClosed(f"the session ended: {self.close_reason}")
+            self._check_open()
+            raise StateError("the session has no media yet: await open_media()", code="no_media")
         return self._speech
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise SessionClosed(f"the session ended: {self.close_reason}")
 
     def _at(self, cursor: int, deliver: Callable[[], None]) -> None:
         """Deliver an event where it happened in the caller's speech, at most 100 ms late."""

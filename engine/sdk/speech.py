@@ -18,11 +18,12 @@ from engine.sdk.marks import Mark, Marks, OpenMark
 from engine.sdk.resample import CHUNK_MS, Resampler, check_rate
 from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.audio_ring import Flushed as Answer
-from ipc.errors import ConfigError, SessionClosed
+from ipc.errors import BotRejected, ConfigError, SessionClosed
 from ipc.frames import AudioFrame, Pcm
+from ipc.ring_handover import unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from engine.sdk.events import Waiters
     from engine.sdk.media import Media
@@ -107,6 +108,33 @@ class Speech:
         self._wanted = self._marked = NEVER
         self._closed: str | None = None
         self._last_position = base
+
+    def move(self, media: Media) -> None:
+        """Go on in other rings: the worker of those that there were is gone.
+
+        Their cursors begin where it had stopped. What is unsent goes there, and so does a flush
+        that it had not answered. Raises BotRejected when there is no room for that.
+        """
+        self.settle()
+        old, self._media = self._ring, media
+        self._backlog.moved(media)
+        sent, end = old.speaker_sent, old.speaker_written
+        flushed = self._flushing[-1].flush_to if self._flushing else sent
+        fits = self._write_again(unsent(old, sent, flushed))
+        if self._flushing:
+            media.flush()
+        fits &= self._write_again(unsent(old, max(sent, flushed), end))
+        if self._end_at == end:
+            media.end()
+        if not fits:
+            raise BotRejected("the new rings do not take what was unsent in the last ones")
+        self._want(self._wanted)
+        self.settle()
+        self._waiters.wake()
+
+    def _write_again(self, pieces: Iterable[memoryview]) -> bool:
+        stride = self._ring.speaker.stride
+        return all(self._media.write(piece) * stride == len(piece) for piece in pieces)
 
     # -- play -------------------------------------------------------------------------------
 
@@ -421,6 +449,8 @@ class Speech:
     @property
     def queued(self) -> int:
         """Samples that are queued and not sent."""
+        if self._closed is not None:
+            return 0
         ring = self._ring
         flushed_to = self._newest.flush_to if self._newest is not None else 0
         in_ring = max(0, ring.speaker_written - max(ring.speaker_sent, flushed_to))

@@ -11,7 +11,10 @@ import pytest
 
 from tests.support import ROOT
 
-SDK = ["AudioFrame", "Bot", "Flushed", "Mark", "Played", "Session"]
+SDK = [
+    *("AudioFrame", "Bot", "Candidate", "Codec", "Flushed", "IceServer", "Mark", "Placed"),
+    *("Played", "Session"),
+]
 IPC = {
     "audio_ring": "BotRing WorkerRing",
     "bell": "Bell BellRope BellRopes new_name path_of",
@@ -34,16 +37,18 @@ IPC = {
     "loop": "new_runner",
     "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
     "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected "
-    "Disconnected DropRing Envelope Failure Goodbye Hello LegState Message Offer "
-    "OfferSession Ok OpenRing RingAttached RingOpened SendMessage SessionClosed "
-    "TrackStatus Unreadable Welcome WorkerBeat WorkerHello WorkerSettings check_data "
-    "decode encode",
+    "Disconnected DropRing Envelope Failure Goodbye Hello LegState MediaMoved Message Offer "
+    "OfferSession Ok OpenMedia OpenRing OpenWebrtc Placed Renegotiate RingAttached RingOpened "
+    "SendMessage SessionClosed TrackStatus Unreadable Welcome WorkerBeat WorkerHello "
+    "WorkerSettings check_data decode encode",
+    "ring_handover": "hear_on unsent",
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
     "segment": "Segment names_of new_name unlink_name",
     "stats": "CandidatePair IceCandidate InboundRtp LocalCandidate Media OutboundRtp Record "
     "RemoteCandidate RemoteInboundRtp WorkerPort as_report",
+    "sound_file": "SoundFile",
     "sockets": "SocketReader check_endpoint open_socket",
 }
 # What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).
