@@ -7,6 +7,7 @@ codec; whether the file can be played is said by whoever opens it.
 from __future__ import annotations
 
 import math
+import os
 
 import msgspec
 
@@ -37,6 +38,10 @@ class SoundFile(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         for name, flag in (("loop", self.loop), ("mixing", self.mixing)):
             if not isinstance(flag, bool):
                 raise _refused(f"{name} is true or false, not {flag!r}")
+
+    def absolute(self) -> SoundFile:
+        """The same, found from any working directory: the worker's is not the bot's."""
+        return msgspec.structs.replace(self, path=os.path.abspath(self.path))
 
 
 def _check_path(path: object) -> None:
