@@ -117,8 +117,10 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _bare(annotation: Any) -> Any:
-    """`X` of `X | None`; lists and choices stay."""
-    if get_origin(annotation) in (list, Literal):
+    """`X` of `X | None`; lists and choices stay, and of whatever a list is, it comes as text."""
+    if get_origin(annotation) is list:
+        return list[str]
+    if get_origin(annotation) is Literal:
         return annotation
     inner = [kind for kind in get_args(annotation) if kind is not type(None)]
     return inner[0] if inner else annotation

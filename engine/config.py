@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -17,8 +18,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ipc.errors import ConfigError
+from ipc.ice_server import IceServer
 
 MAX_PORT = 65_535
+MAX_ICE_SERVERS = 8
 # Besides one port each: one for the warm spare, one while a worker is replaced.
 SPARE_PORTS = 2
 ENV_PREFIX = "BACKBEAT_"
@@ -34,7 +37,9 @@ def _cores() -> int:
 class Settings(BaseSettings):
     """What an engine is told at its start."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, arbitrary_types_allowed=True
+    )
 
     host: str = Field("127.0.0.1", description="address that HTTP binds; loopback unless told")
     port: int = Field(7860, ge=0, le=65535, description="HTTP port; 0 takes any free one")
@@ -74,6 +79,12 @@ class Settings(BaseSettings):
         description="address that callers see instead of the local one (NAT, one to one), "
         "repeatable: PUBLIC, or LOCAL=PUBLIC where there are several",
     )
+    ice_server: Annotated[list[IceServer], NoDecode] = Field(
+        default_factory=list,
+        description="STUN or TURN server for workers and the page, repeatable: stun:HOST[:PORT] "
+        'or JSON {"urls": "turn:HOST[:PORT]", "username": NAME, "credential": SECRET}, which is '
+        "better kept in the file or the environment; workers use the first of each kind",
+    )
     runtime_dir: Path | None = Field(
         None, description="directory of the sockets; default backbeat-<uid> in the run directory"
     )
@@ -111,6 +122,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("ice_server", mode="before")
+    @classmethod
+    def _are_servers(cls, value: object) -> list[IceServer]:
+        given = value if isinstance(value, list | tuple) else [value]
+        entries = [entry for one in given for entry in _servers_in(one)]
+        if len(entries) > MAX_ICE_SERVERS:
+            raise ConfigError(
+                f"ice_server: at most {MAX_ICE_SERVERS} servers, not {len(entries)}",
+                code="ice_server",
+            )
+        return [IceServer.of(entry) for entry in entries]
 
     @field_validator("ice_address")
     @classmethod
@@ -181,6 +204,21 @@ def load(flags: dict[str, Any], file: Path | None = None) -> Settings:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
         )
         raise ConfigError(problems) from None
+
+
+def _servers_in(value: object) -> list[object]:
+    """The servers in one text: a JSON list, one JSON object, or URLs with commas."""
+    if not isinstance(value, str) or value.lstrip().startswith("{"):
+        return [value]
+    if not value.lstrip().startswith("["):
+        return [*filter(str.strip, value.split(","))]
+    try:
+        found: list[object] = json.loads(value)
+    except ValueError:
+        raise ConfigError(
+            'ice_server: this is not JSON; write ["stun:HOST", {"urls": ...}]', code="ice_server"
+        ) from None
+    return found
 
 
 def _check_environment() -> None:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from engine.bots import BotHandle, Bots
     from engine.config import Settings
+    from ipc.ice_server import IceServer
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class Session:
     bot_name: str
     worker: WorkerHandle
     request_data: Any
+    ice_servers: list[IceServer] = field(default_factory=list)
     state: State = State.NEW
     bot: BotHandle | None = None
     attached: bool = False
@@ -143,6 +145,11 @@ class Sessions:
         """The sessions that are not closed."""
         return list(self._sessions.values())
 
+    @property
+    def ice_servers(self) -> list[IceServer]:
+        """The STUN and TURN servers of calls that bring none of their own."""
+        return self._settings.ice_server
+
     def not_ready(self) -> list[str]:
         """Why a call that came now would be refused; empty when it would be taken."""
         reasons = ["the engine is shutting down"] if self.stopping else []
@@ -167,7 +174,7 @@ class Sessions:
         """
         known = self._by_pc.get(pc_id) if pc_id else None
         if known is not None and known.state not in (State.CLOSING, State.CLOSED):
-            answer = await self._ask(known, Offer(session=known.id, sdp=sdp, restart=restart))
+            answer = await self._ask(known, _offer(known, sdp, restart=restart))
             return answer, known.pc_id
         session = self._create(request_data)
         assert session.bot is not None  # noqa: S101 - _create has chosen one
@@ -176,7 +183,7 @@ class Sessions:
             # so that a full /dev/shm is this caller's 503. The bot's own accept is not
             # awaited: it may be busy.
             async with asyncio.TaskGroup() as both:
-                answering = both.create_task(self._ask(session, Offer(session=session.id, sdp=sdp)))
+                answering = both.create_task(self._ask(session, _offer(session, sdp)))
                 opening = both.create_task(self._attachments.open_rings(session, session.bot))
         except BaseException as error:
             cause = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
@@ -231,6 +238,7 @@ class Sessions:
             bot_name=bot.name,
             worker=worker,
             request_data=request_data,
+            ice_servers=self.ice_servers,
         )
         self._attachments.assign(session, bot)
         worker.sessions.add(session.id)
@@ -474,3 +482,7 @@ class Sessions:
         for session in self.all:
             self.close(session, reason)
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def _offer(session: Session, sdp: str, *, restart: bool = False) -> Offer:
+    return Offer(session=session.id, sdp=sdp, restart=restart, ice_servers=session.ice_servers)

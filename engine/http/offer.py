@@ -55,6 +55,12 @@ class CandidatesRequest(BaseModel):
     candidates: list[IceCandidate] = Field(max_length=256)
 
 
+class IceServers(BaseModel):
+    """What a browser's `RTCPeerConnection` takes as its configuration."""
+
+    iceServers: list[dict[str, Any]]
+
+
 class Success(BaseModel):
     """The candidates were taken."""
 
@@ -97,5 +103,11 @@ def router(parts: Parts) -> APIRouter:
             ],
         )
         return Success()
+
+    @routes.get("/api/ice-servers")
+    async def ice_servers(response: Response) -> IceServers:
+        """The STUN and TURN servers for a caller's `RTCPeerConnection`, credentials included."""
+        response.headers["Cache-Control"] = "no-store"
+        return IceServers(iceServers=[one.as_w3c() for one in parts.sessions.ice_servers])
 
     return routes

@@ -6,6 +6,7 @@ const PING_MS = 1000;
 const TRICKLE_MS = 200;
 const ANSWER_MS = 15000; // longer than the engine needs to ask several bots in turn
 const CONNECT_MS = 15000;
+const SERVERS_MS = 2000;
 const GRACE_MS = 5000; // a short outage heals by itself; a new connection costs more than the wait
 const RETRY_WAITS_MS = [0, 2000, 4000];
 const NOT_RESTORED = "The connection was lost and could not be restored";
@@ -66,6 +67,17 @@ async function refusal(response) {
   return new Failure(`The engine refused this call (${name}).`, `${told} Press Connect to try again.`);
 }
 
+/** The STUN and TURN servers that the engine was given. Without an answer a call still has its direct paths. */
+async function configuration() {
+  try {
+    const response = await fetch("/api/ice-servers", { signal: AbortSignal.timeout(SERVERS_MS) });
+    if (response.ok) return { iceServers: (await response.json()).iceServers };
+  } catch {
+    // The offer, which goes to the same engine, says what is wrong with it.
+  }
+  return { iceServers: [] };
+}
+
 /** One conversation with the engine; it outlives the peer connections that carry it. */
 export class Call {
   pc = null;
@@ -81,6 +93,7 @@ export class Call {
   #wasLive = false;
   #giveUpOpening = () => {};
   #negotiation = Promise.resolve();
+  #configuration = { iceServers: [] };
 
   /** events: state(name, words), track(track), channel(open), message(value), note(text), ended(words, failure) */
   constructor(track, requestData, events) {
@@ -90,6 +103,8 @@ export class Call {
   async start(muted) {
     this.#muted = muted;
     this.events.state("connecting");
+    this.#configuration = await configuration();
+    if (this.closed) return;
     try {
       await this.#open(false);
     } catch (failure) {
@@ -122,7 +137,7 @@ export class Call {
   }
 
   #open(restart) {
-    const pc = this.pc = new RTCPeerConnection({ iceServers: [] });
+    const pc = this.pc = new RTCPeerConnection(this.#configuration);
     this.#sender = pc.addTransceiver(this.track, { direction: "sendrecv" }).sender;
     this.#chat(pc.createDataChannel("chat", { ordered: true }));
     this.#trickle(pc);

@@ -152,3 +152,53 @@ def test_a_public_address_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(ConfigError, match="public_address"):
         load({"public_address": [given]})
     assert load({"public_address": ["10.0.0.1=203.0.113.7"]}).public_address
+
+
+TURN = '{"urls": "turn:turn.example", "username": "ada", "credential": "swordfish"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stun:a.example, stun:b.example",
+        '["stun:a.example", "stun:b.example"]',
+        '["stun:a.example", {"urls": "stun:b.example"}]',
+    ],
+)
+def test_ice_servers_come_with_commas_or_as_json(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [["stun:a.example"], ["stun:b.example"]]
+    monkeypatch.setenv("BACKBEAT_ICE_SERVER", text)
+    assert [server.urls for server in load({}).ice_server] == wanted
+    assert [server.urls for server in load({"ice_server": [text]}).ice_server] == wanted
+
+
+def test_ice_servers_come_from_the_file_with_their_secrets(file: Path) -> None:
+    file.write_text(
+        'ice_server = ["stun:a.example", '
+        '{urls = ["turn:b.example"], username = "ada", credential = "swordfish"}]\n'
+    )
+    settings = load({}, file)
+    assert [server.credential for server in settings.ice_server] == ["", "swordfish"]
+    assert "swordfish" not in str(settings.shown()) + repr(settings) + str(settings)
+    assert load({"ice_server": [TURN]}).ice_server[0].username == "ada"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["turn:turn.example"], "needs a user name"),
+        (["stun.example"], "write stun:HOST"),
+        ([TURN.replace("turn:", "http:")], "write stun:HOST"),
+        ([TURN[:-1]], "not JSON"),
+        (["[1"], "not JSON"),
+        ([5], "a server is a URL or"),
+        (["stun:a.example"] * 9, "at most 8"),
+    ],
+)
+def test_a_bad_ice_server_is_refused_with_what_to_write(given: list[object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as refused:
+        load({"ice_server": given})
+    assert refused.value.message.startswith("ice_server: ")
+    assert "swordfish" not in refused.value.message
