@@ -18,6 +18,7 @@ from engine.transports.processors.faults import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from engine.transports.processors.node import Node
     from engine.transports.processors.processor import FrameProcessor
     from engine.transports.processors.setup import FrameDirection
     from engine.transports.processors.task_manager import BaseTaskManager
@@ -42,7 +43,7 @@ class FrameProcessed:
 class FramePushed:
     """`frame` goes from `source` to `destination`; `first_push` where it enters its way."""
 
-    source: FrameProcessor
+    source: Node
     destination: FrameProcessor
     frame: Frame
     direction: FrameDirection
