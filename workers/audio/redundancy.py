@@ -42,6 +42,10 @@ class Redundancy:
         else:
             self._calm = 0
 
+    def forget(self) -> None:
+        """What was sent belongs to another stream."""
+        self._sent.clear()
+
     def wrap(self, payload_type: int, timestamp: int, payload: bytes) -> bytes:
         """The RED payload that carries this one and those before it; remembers it for the next."""
         blocks: list[tuple[int, int, int]] = []

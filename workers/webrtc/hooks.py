@@ -87,9 +87,9 @@ class ParkedSender:
             state["_RTCRtpSender__rtcp_exited"].set()
 
 
-def cname_of(sender: RTCRtpSender) -> str:
-    """The canonical name that the SDP has promised."""
-    return str(vars(sender)["_RTCRtpSender__cname"] or "")
+def cname_of(peer: RTCPeerConnection) -> str:
+    """The canonical name that the SDP promises."""
+    return str(vars(peer)["_RTCPeerConnection__cname"])
 
 
 class Protector:
@@ -203,6 +203,21 @@ def mid_extension_of(transceiver: RTCRtpTransceiver) -> int | None:
     return None
 
 
+def codec_of(transceiver: RTCRtpTransceiver) -> Any:
+    """What was agreed on to send: `mimeType`, `payloadType` and `clockRate`."""
+    return transceiver._codecs[0]
+
+
+def source_of(transceiver: RTCRtpTransceiver) -> int:
+    """The SSRC that the SDP gives to what we send."""
+    return int(transceiver.sender._ssrc)
+
+
+def renew_source(transceiver: RTCRtpTransceiver) -> None:
+    """Another SSRC for what we send, in the next answer and from then on."""
+    transceiver.sender._ssrc = random.SystemRandom().randrange(1, 1 << 32)
+
+
 async def self_test() -> None:
     """Make sure that every hook fits. Raises ConfigError that names the one that does not."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -212,11 +227,13 @@ async def self_test() -> None:
         transceiver = peer.addTransceiver("audio")
         mid_extension_of(transceiver)
         sender = transceiver.sender
-        for name in ("__rtp_started", "__rtp_exited", "__rtcp_started", "__rtcp_exited", "__cname"):
+        cname_of(peer)
+        for name in ("__rtp_started", "__rtp_exited", "__rtcp_started", "__rtcp_exited"):
             if f"_RTCRtpSender{name}" not in vars(sender):
                 raise AttributeError(f"RTCRtpSender{name}")
         for name in ("_run_rtp", "_run_rtcp", "_ssrc"):
             getattr(sender, name)
+        _ = transceiver._codecs, transceiver.currentDirection
         if not callable(transceiver.receiver.receive):
             raise AttributeError("RTCRtpReceiver.receive")
         _ = sender.transport._tx_srtp, sender.transport._rx_srtp

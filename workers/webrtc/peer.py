@@ -77,7 +77,7 @@ class Peer:
         self._closing: asyncio.Task[None] | None = None
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=_as_aiortc(ice_servers)))
         transceiver = self._transceiver = self._pc.addTransceiver("audio", "sendrecv")
-        sender.bind(transceiver)
+        sender.bind(transceiver, hooks.cname_of(self._pc))
         receiver.bind(transceiver, mux.buffer)
         receiver.on_fault = self._media_failed
         sender.report_block = receiver.report_block
@@ -94,6 +94,9 @@ class Peer:
         description = RTCSessionDescription(sdp=offer.sdp, type="offer")
         try:
             await self._pc.setRemoteDescription(description)
+            codec = hooks.codec_of(self._transceiver)
+            if not self.sender.fits(codec.clockRate):
+                hooks.renew_source(self._transceiver)
             await self._pc.setLocalDescription(await self._pc.createAnswer())
         except Exception as error:  # aiortc's parser asserts and raises almost anything
             log.debug("offer refused: %r", error)
@@ -105,9 +108,11 @@ class Peer:
                 "no UDP port can be bound on the addresses that callers are offered", code="no_port"
             )
         self._offer = offer
+        red_type = offer.red_type if codec.mimeType.lower() == "audio/opus" else None
+        self.sender.agree(codec, ssrc=hooks.source_of(self._transceiver), heard=self._is_heard)
         self.sender.stereo = offer.wants_stereo
-        self.sender.red_type = offer.red_type
-        self.receiver.take_red(offer.red_type)
+        self.sender.red_type = red_type
+        self.receiver.take_red(red_type)
         return offer.answer(local.sdp)
 
     @property
@@ -122,6 +127,11 @@ class Peer:
         if self.broken or self.state in ("lost", "closed") or self._offer is None:
             return False
         return self._offer.ice_name in (ice_name_of(sdp), "")
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether the caller listens, by its newest offer."""
+        return self._transceiver.currentDirection in ("sendrecv", "sendonly")
 
     @property
     def _connection(self) -> Any:
@@ -184,6 +194,8 @@ class Peer:
             state = "lost"  # aiortc closes everything when the path is given up
         if state is not None and state != self.state:
             self.state = state
+            if state == "connected" and not self._is_heard:
+                self.sender.begin()
             self._on_state(self, state)
 
     def _channel_added(self, channel: RTCDataChannel) -> None:

@@ -125,6 +125,14 @@ def sender_report(
     return report + blocks + _description(ssrc, cname)
 
 
+def receiver_report(ssrc: int, cname: str, blocks: bytes = b"") -> bytes:
+    """A compound RR and SDES, of one who sends nothing; `blocks` as in a sender report."""
+    head = struct.pack(
+        "!BBHI", 0x80 | len(blocks) // BLOCK_BYTES, RECEIVER_REPORT, 1 + len(blocks) // 4, ssrc
+    )
+    return head + blocks + _description(ssrc, cname)
+
+
 def _description(ssrc: int, cname: str) -> bytes:
     name = cname.encode()[:255]
     chunk = struct.pack("!IBB", ssrc, CNAME, len(name)) + name + b"\0"
@@ -134,8 +142,7 @@ def _description(ssrc: int, cname: str) -> bytes:
 
 def bye(ssrc: int, cname: str) -> bytes:
     """The stream ends: a compound packet, or strict receivers would not read it (section 6.1)."""
-    report = struct.pack("!BBHI", 0x80, RECEIVER_REPORT, 1, ssrc)
-    return report + _description(ssrc, cname) + struct.pack("!BBHI", 0x81, BYE, 1, ssrc)
+    return receiver_report(ssrc, cname) + struct.pack("!BBHI", 0x81, BYE, 1, ssrc)
 
 
 def round_trip_us(now_unix_ns: int, last_report: int, delay: int) -> int | None:

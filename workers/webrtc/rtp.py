@@ -47,6 +47,14 @@ class RtpPacket:
         struct.pack_into("!BBHII", self.buffer, 0, first, payload_type, 0, 0, ssrc)
         self.buffer[12 : self.header_bytes] = extension
 
+    def renew(self, ssrc: int, rng: random.Random | None = None) -> None:
+        """Begin another stream in place: the same buffer, other numbers from now on."""
+        rng = rng or random.SystemRandom()
+        self.ssrc = ssrc
+        self.sequence = rng.randrange(1 << 15)
+        self.timestamp = rng.randrange(1 << 32)
+        struct.pack_into("!I", self.buffer, 8, ssrc)
+
     def patch(self, *, marker: bool, payload_type: int = -1) -> None:
         """Write sequence number, timestamp, marker and type; the payload lies there already."""
         second = self.payload_type if payload_type < 0 else payload_type

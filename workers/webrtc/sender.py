@@ -19,6 +19,7 @@ from ipc.clock import NS_PER_S
 from ipc.codec import Codec
 from workers.audio import g711, opus
 from workers.audio.redundancy import Redundancy
+from workers.audio.unheard import Unheard
 from workers.webrtc import hooks, rtcp
 from workers.webrtc.rtp import TRAILER_BYTES, RtpPacket
 
@@ -54,6 +55,7 @@ class Sender:
         self._transceiver: RTCRtpTransceiver | None = None
         self._parked: hooks.ParkedSender | None = None
         self._path: Path | None = None
+        self._cname = ""
         self._packet: RtpPacket | None = None
         self._protector: Protector | None = None
         self._encoder: opus.Encoder | None = None
@@ -82,6 +84,10 @@ class Sender:
         self._mixed = False
         self._report_due_ns = 0
         self._stereo = False
+        # Whether the peer has said that it does not listen (sendonly, inactive).
+        self._held = False
+        # What had left when the stream got the number that it has now.
+        self._packets_before = self._octets_before = 0
         # Called when sending could not begin; the reason is in the log.
         self.on_fault: Callable[[], None] = lambda: None
         # Called when the path is there and packets begin to leave.
@@ -99,9 +105,9 @@ class Sender:
 
     # -- set-up ---------------------------------------------------------------------------
 
-    def bind(self, transceiver: RTCRtpTransceiver) -> None:
-        """Take the place of aiortc's sender."""
-        self._transceiver = transceiver
+    def bind(self, transceiver: RTCRtpTransceiver, cname: str) -> None:
+        """Take the place of aiortc's sender; the SDP has promised that canonical name."""
+        self._transceiver, self._cname = transceiver, cname
         self._parked = hooks.ParkedSender(
             transceiver.sender, on_start=self._start, on_stop=self._stop
         )
@@ -148,7 +154,72 @@ class Sender:
         """Whether packets leave; until then flushes of the ring are not the sender's business."""
         return self._packet is not None
 
+    def fits(self, clock_hz: int) -> bool:
+        """Whether the stream can go on at that clock rate: another needs another SSRC.
+
+        RFC 7160 section 4.1.
+        """
+        return self._packet is None or clock_hz == self._clock_ticks * FRAMES_PER_S
+
+    def agree(self, codec: Any, *, ssrc: int, heard: bool) -> None:
+        """What an answer says, from the next packet on: the codec, and whether the peer listens.
+
+        For who does not listen, time, positions and reports go on, and no packet leaves.
+        """
+        was_held, self._held = self._held, not heard
+        packet, law = self._packet, g711.law_of(codec.mimeType.partition("/")[2])
+        if packet is None:
+            return
+        agreed = codec.payloadType, law, ssrc, self._held
+        if agreed == (packet.payload_type, self._law, packet.ssrc, was_held):
+            return
+        frame, channels = self._ready_frame(), self._channels
+        speaking, mixed = self._speaking, self._mixed
+        if ssrc != packet.ssrc:
+            # No BYE for the old number: there are receivers that end the whole track with it.
+            packet.renew(ssrc)
+            self._packets_before, self._octets_before = self.packets, self.octets
+            self._marker = True
+            self.redundancy.forget()
+        packet.payload_type, self._law = codec.payloadType, law
+        self._clock_ticks = codec.clockRate // FRAMES_PER_S
+        self._make_encoder()
+        if frame is None or self._held:
+            self._ready_bytes = 0
+        elif not frame:
+            self._ready_bytes = self._put(self._cached)
+        else:
+            self._encode_again(frame, channels)
+            self._speaking, self._mixed = speaking, mixed
+
+    def _ready_frame(self) -> bytes | None:
+        """The samples of the packet that is ready: none of silence, None without a packet."""
+        if not self._ready_bytes:
+            return None
+        if self._fading and not self._mixed:
+            return self._work.tobytes()
+        sounds = self._until > self._from or self._mixed
+        return self._encoded[-1] if sounds and self._encoded else b""
+
+    def _encode_again(self, frame: bytes, channels: int) -> None:
+        """Make the frame ready, which another encoder has seen, in so many channels."""
+        if channels < self._channels:
+            frame = np.repeat(np.frombuffer(frame, np.int16), self._channels).tobytes()
+            channels = self._channels
+        address = self._fill_work(memoryview(frame), channels, 0)
+        assert self._encoder is not None  # noqa: S101 - it was just made
+        self._ready_bytes = self._encoder.encode(address, self._frame_samples, self._out)
+        self._encoded.append(self._work.tobytes())
+        self._quiet = 0
+
+    def begin(self) -> None:
+        """Keep time and report, though aiortc has nobody who listens to begin for."""
+        if self._transceiver is not None:
+            self._start(hooks.codec_of(self._transceiver))
+
     def _start(self, codec: Any) -> None:
+        if self._packet is not None:  # it went on while the peer did not listen
+            return
         # aiortc runs this in a task that nobody looks at: what fails here must be said here.
         try:
             self._start_with(codec)
@@ -162,7 +233,7 @@ class Sender:
         assert transceiver is not None  # noqa: S101 - bind came first
         transport = transceiver.sender.transport
         packet = RtpPacket(
-            transceiver.sender._ssrc,
+            hooks.source_of(transceiver),
             codec.payloadType,
             mid_id=hooks.mid_extension_of(transceiver),
             mid=transceiver.mid or "",
@@ -173,7 +244,7 @@ class Sender:
             hooks.Path(transport),
             codec=codec.mimeType.partition("/")[2],
             clock_hz=codec.clockRate,
-            cname=hooks.cname_of(transceiver.sender),
+            cname=self._cname,
         )
         self.on_begin()
 
@@ -218,7 +289,9 @@ class Sender:
         self._channels = ring_channels if self._stereo and self._law is None else 1
         self._frame_samples = hz // FRAMES_PER_S
         self._work = np.zeros(self._frame_samples * self._channels, np.int16)
-        if self._law is None:
+        if self._held:
+            self._encoder, self._silence = Unheard(), b""
+        elif self._law is None:
             self._encoder = opus.encoder(hz, self._channels, self._codec)
             self._silence = OPUS_SILENCE
         else:
@@ -520,15 +593,19 @@ class Sender:
 
     def _send_report(self, packet: RtpPacket, now_ns: int) -> None:
         self._report_due_ns = now_ns + REPORT_NS
-        report = rtcp.sender_report(
-            packet.ssrc,
-            self._cname,
-            unix_ns=time.time_ns(),
-            rtp_timestamp=packet.timestamp,
-            packets=self.packets,
-            octets=self.octets,
-            blocks=self.report_block(now_ns),
-        )
+        blocks = self.report_block(now_ns)
+        if self._held:
+            report = rtcp.receiver_report(packet.ssrc, self._cname, blocks)
+        else:
+            report = rtcp.sender_report(
+                packet.ssrc,
+                self._cname,
+                unix_ns=time.time_ns(),
+                rtp_timestamp=packet.timestamp,
+                packets=self.packets - self._packets_before,
+                octets=self.octets - self._octets_before,
+                blocks=blocks,
+            )
         assert self._protector is not None  # noqa: S101 - the caller looked
         assert self._path is not None  # noqa: S101 - the caller looked
         self._path.send(self._protector.protect_rtcp(report))
