@@ -102,6 +102,7 @@ class FakeCaller:
         request_data: Any = None,
         trickle: bool = False,
         address: str = "127.0.0.1",
+        configuration: RTCConfiguration | None = None,
     ) -> None:
         self.messages: list[Any] = []
         self.states: list[str] = []
@@ -112,6 +113,7 @@ class FakeCaller:
         self._source = source or tone_source(440)
         self._request_data = request_data
         self._trickle = trickle
+        self._configuration = configuration or RTCConfiguration(iceServers=[])
         self._connection = type("_Connection", (_OneAddress,), {"address": address})
         self._http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S)
         self._frames: deque[Samples] = deque()
@@ -142,7 +144,7 @@ class FakeCaller:
         """Offer a new peer connection, in place of the one before."""
         old = self._pc
         with mock.patch.object(aiortc.rtcicetransport, "Connection", self._connection):
-            self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            self._pc = pc = RTCPeerConnection(self._configuration)
             self.mic = _Microphone(self._source)
             pc.addTrack(self.mic)
             channel = self._channel = pc.createDataChannel("chat", ordered=True)

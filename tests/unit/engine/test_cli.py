@@ -52,3 +52,11 @@ def test_a_bot_that_cannot_be_found_is_one_line_and_its_own_code(spec: str, word
     assert result.stderr.startswith("error: ")
     assert word in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_server_that_nobody_could_use_ends_it_with_what_to_write() -> None:
+    result = runner.invoke(cli, ["serve", "--ice-server", "turn:turn.example"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ice_server: turn:turn.example needs")
+    assert '"credential": SECRET' in result.stderr
+    assert result.stderr.count("\n") == 1
