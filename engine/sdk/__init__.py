@@ -21,6 +21,7 @@ from ipc.codec import Codec
 from ipc.frames import AudioFrame
 from ipc.ice_server import IceServer
 from ipc.messages import Candidate
+from ipc.sound_file import SoundFile
 
 __all__ = [
     "AudioFrame",
@@ -33,4 +34,5 @@ __all__ = [
     "Placed",
     "Played",
     "Session",
+    "SoundFile",
 ]

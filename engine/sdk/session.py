@@ -8,7 +8,6 @@ in `engine.sdk.speech`.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, overload
 
@@ -255,8 +254,7 @@ class Session(Signaling):
         changes = {name: value for name, value in named.items() if value is not None}
         codec = msgspec.structs.replace(self.codec, **changes)
         if isinstance(mixer, SoundFile):
-            # The worker's working directory is not the bot's.
-            mixer = msgspec.structs.replace(mixer, path=os.path.abspath(mixer.path))
+            mixer = mixer.absolute()
         elif mixer is not None and mixer is not msgspec.UNSET:
             raise ConfigError(f"mixer is a SoundFile or None, not {mixer!r}"[:200], code="mixer")
         await self._line.request(

@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 SDK = [
     *("AudioFrame", "Bot", "Candidate", "Codec", "Flushed", "IceServer", "Mark", "Placed"),
-    *("Played", "Session"),
+    *("Played", "Session", "SoundFile"),
 ]
 IPC = {
     "audio_ring": "BotRing WorkerRing",
@@ -33,6 +33,7 @@ IPC = {
     "OutputAudioRawFrame OutputImageRawFrame OutputTransportMessageFrame "
     "OutputTransportMessageUrgentFrame SpriteFrame StartFrame SystemFrame UserImageRawFrame "
     "UserImageRequestFrame",
+    "ice_server": "IceServer",
     "life": "end_with_parent started",
     "loop": "new_runner",
     "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
