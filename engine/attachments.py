@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from engine.supervisor import WorkerState
 from ipc import segment
-from ipc.errors import BotError, BotGone, WorkerDied
+from ipc.errors import BackbeatError, BotError, BotGone, WorkerDied
 from ipc.messages import (
     DropRing,
     Hello,
     OfferSession,
+    OpenMedia,
     OpenRing,
     RingAttached,
     RingOpened,
@@ -24,7 +26,7 @@ from ipc.messages import (
 if TYPE_CHECKING:
     from engine.bots import BotHandle, Bots
     from engine.config import Settings
-    from engine.sessions import Session
+    from engine.session import Session
     from engine.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -44,12 +46,12 @@ class Attachments:
     def assign(self, session: Session, bot: BotHandle) -> None:
         """Keep a place at this bot for the session."""
         session.bot = bot
-        bot.sessions.add(session.id)
+        (bot.placed if session.placed else bot.sessions).add(session.id)
 
     def release(self, session: Session) -> None:
         """Give the session's place at its bot back."""
         bot, session.bot = session.bot, None
-        session.attached = False
+        session.attached = session.listening = session.stranded = False
         if bot is not None:
             self._bots.released(bot, session.id)
 
@@ -69,8 +71,28 @@ class Attachments:
             return False
         return True
 
-    async def open_rings(self, session: Session, bot: BotHandle) -> RingOpened:
-        """Have the worker make rings of the shape that the bot wants, in a new epoch."""
+    async def open_media(self, session: Session, bot: BotHandle, wanted: OpenMedia) -> None:
+        """Offer a bot rings for a session that it has already.
+
+        Raises BotError, WorkerError, Overloaded, ConfigError, and nothing is left of them.
+        """
+        try:
+            opened = await self.open_rings(session, bot, wanted)
+            await self._offer_to(session, bot, opened, wanted)
+        except BackbeatError:
+            self._supervisor.notify(
+                session.worker, DropRing(session=session.id, epoch=session.epoch)
+            )
+            self.unlink(session)
+            raise
+
+    async def open_rings(
+        self, session: Session, bot: BotHandle, wanted: OpenMedia | None = None
+    ) -> RingOpened:
+        """Have the worker make rings in a new epoch, of the shape that the bot wants.
+
+        That of its hello, or one that it has asked for.
+        """
         hello = bot.hello
         session.epoch += 1
         session.segment = segment.new_name(self._engine_id) if hello.media == "shm" else ""
@@ -82,16 +104,24 @@ class Attachments:
                 media=hello.media,
                 segment=session.segment,
                 bell=hello.bell,
-                codec=hello.codec,
-                **_shape(hello),
+                codec=(wanted or hello).codec,
+                mic_base=wanted.mic_base if wanted else 0,
+                speaker_base=wanted.speaker_base if wanted else 0,
+                **_shape(wanted or hello),
             ),
         )
         if not isinstance(opened, RingOpened):
             raise WorkerDied("the worker's reply carries no rings")
         return opened
 
-    async def _offer_to(self, session: Session, bot: BotHandle, opened: RingOpened) -> None:
-        hello = bot.hello
+    async def _offer_to(
+        self,
+        session: Session,
+        bot: BotHandle,
+        opened: RingOpened,
+        wanted: OpenMedia | None = None,
+    ) -> None:
+        hello, worker = bot.hello, session.worker
         await self._bots.offer(
             bot,
             OfferSession(
@@ -111,16 +141,18 @@ class Attachments:
                 resumed=session.was_attached,
                 request_data=session.request_data,
                 pc_id=session.pc_id,
-                **_shape(hello),
+                **_shape(wanted or hello),
             ),
         )
         if bot.gone:
             raise BotGone(f"bot {bot.name} went away after it had attached")
         await self._supervisor.request(
-            session.worker, RingAttached(session=session.id, epoch=session.epoch)
+            worker, RingAttached(session=session.id, epoch=session.epoch)
         )
         if bot.gone:
             raise BotGone(f"bot {bot.name} went away after it had attached")
+        if session.worker is not worker or worker.state is WorkerState.GONE:
+            raise WorkerDied(f"worker {worker.name} went away when the bot had attached")
         self.unlink(session)
         session.attached = session.was_attached = True
         log.info("bot_attached", session=session.id, bot=bot.name, epoch=session.epoch)
@@ -132,10 +164,10 @@ class Attachments:
             session.segment = ""
 
 
-def _shape(hello: Hello) -> dict[str, int]:
+def _shape(wanted: Hello | OpenMedia) -> dict[str, int]:
     return {
-        "mic_hz": hello.mic_hz,
-        "speaker_hz": hello.speaker_hz,
-        "mic_channels": hello.mic_channels,
-        "speaker_channels": hello.speaker_channels,
+        "mic_hz": wanted.mic_hz,
+        "speaker_hz": wanted.speaker_hz,
+        "mic_channels": wanted.mic_channels,
+        "speaker_channels": wanted.speaker_channels,
     }

@@ -61,6 +61,8 @@ class BotHandle:
     late: bool = False
     gone: bool = False
     sessions: set[str] = field(default_factory=set)
+    # Those that it has placed itself; they take no room.
+    placed: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -132,7 +134,9 @@ class Bots:
 
     def choose(self, name: str | None, without: set[str] | None = None) -> BotHandle:
         """The least loaded process of that bot with room. Raises NoBot with the reason."""
-        name = name or self._settings.default_bot or next((bot.name for bot in self.all), None)
+        # A bot whose capacity is 0 only places calls: any other comes first.
+        by_use = sorted(self.all, key=lambda bot: not bot.hello.capacity)
+        name = name or self._settings.default_bot or next((bot.name for bot in by_use), None)
         if name is None:
             raise NoBot("no bot is connected to this engine")
         named = [bot for bot in self.all if bot.name == name]
@@ -178,6 +182,7 @@ class Bots:
     def released(self, bot: BotHandle, session_id: str) -> None:
         """A session ended: its place is free."""
         bot.sessions.discard(session_id)
+        bot.placed.discard(session_id)
         self._wake()
 
     # -- what bots say ------------------------------------------------------------------

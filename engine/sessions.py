@@ -1,32 +1,33 @@
 """Sessions: one conversation each, from the caller's first offer to `closed(reason)`.
 
 A session outlives the worker, leg or bot that serves it. Its states and the allowed
-transitions are the table below; whatever happens goes through `_move`, and `close` may be
-called by anyone at any time: it reports `closed` exactly once.
+transitions are the table in `engine.session`; whatever happens goes through `_move`, and
+`close` may be called by anyone at any time: it reports `closed` exactly once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import contextlib
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from engine.attachments import Attachments
+from engine.placing import Placing
+from engine.registry import Registry
+from engine.session import MAX_KEPT, TRANSITIONS, Session, State
 from engine.supervisor import Supervisor, WorkerHandle, WorkerState
 from ipc.errors import (
     BackbeatError,
     MalformedMessage,
     NoBot,
-    Overloaded,
     SessionNotFound,
     StateError,
     UnknownMessage,
     WorkerDied,
+    WorkerError,
 )
 from ipc.messages import (
     Answer,
@@ -39,6 +40,7 @@ from ipc.messages import (
     Disconnected,
     GetStats,
     LegState,
+    MediaMoved,
     Message,
     Offer,
     Ok,
@@ -57,71 +59,11 @@ if TYPE_CHECKING:
     from engine.config import Settings
     from ipc.ice_server import IceServer
 
+__all__ = ["TRANSITIONS", "Session", "Sessions", "State"]
+
 log = structlog.get_logger(__name__)
 
-MAX_KEPT = 256
 RETRY_S = 0.2
-
-
-class State(Enum):
-    """Where a session is in its life."""
-
-    NEW = "new"
-    CONNECTING = "connecting"
-    LIVE = "live"
-    INTERRUPTED = "interrupted"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.NEW: frozenset({State.CONNECTING, State.CLOSING}),
-    State.CONNECTING: frozenset({State.LIVE, State.CLOSING}),
-    State.LIVE: frozenset({State.INTERRUPTED, State.CLOSING}),
-    State.INTERRUPTED: frozenset({State.LIVE, State.CLOSING}),
-    State.CLOSING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
-
-
-@dataclass(eq=False)
-class Session:
-    """One conversation. Only `Sessions` changes it."""
-
-    id: str
-    pc_id: str
-    bot_name: str
-    worker: WorkerHandle
-    request_data: Any
-    ice_servers: list[IceServer] = field(default_factory=list)
-    state: State = State.NEW
-    bot: BotHandle | None = None
-    attached: bool = False
-    was_attached: bool = False
-    leaving: str = ""
-    epoch: int = 0
-    segment: str = ""
-    leg: str = ""
-    was_connected: bool = False
-    reason: str = ""
-    kept: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
-    kept_lost: int = 0
-    tracks: dict[int, TrackStatus] = field(default_factory=dict)
-    deadline: asyncio.TimerHandle | None = None
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def snapshot(self) -> dict[str, Any]:
-        """The session for people and statistics."""
-        return {
-            "id": self.id,
-            "state": self.state.value,
-            "worker": self.worker.name,
-            "bot": self.bot.name if self.bot else None,
-            "epoch": self.epoch,
-            "leg": self.leg,
-            "reason": self.reason,
-        }
 
 
 class Sessions:
@@ -131,19 +73,17 @@ class Sessions:
         self, settings: Settings, engine_id: str, supervisor: Supervisor, bots: Bots
     ) -> None:
         self._settings = settings
-        self._engine_id = engine_id
         self._supervisor = supervisor
         self._bots = bots
         self._attachments = Attachments(settings, engine_id, supervisor, bots)
-        self._sessions: dict[str, Session] = {}
-        self._by_pc: dict[str, Session] = {}
+        self._placing = Placing(self, self._attachments)
+        self._known = Registry(engine_id, settings.max_sessions)
         self._closing: set[asyncio.Task[None]] = set()
-        self.stopping = False
 
     @property
     def all(self) -> list[Session]:
         """The sessions that are not closed."""
-        return list(self._sessions.values())
+        return self._known.all
 
     @property
     def ice_servers(self) -> list[IceServer]:
@@ -152,13 +92,13 @@ class Sessions:
 
     def not_ready(self) -> list[str]:
         """Why a call that came now would be refused; empty when it would be taken."""
-        reasons = ["the engine is shutting down"] if self.stopping else []
+        reasons = ["the engine is shutting down"] if self._known.stopping else []
         for probe in (lambda: self._bots.choose(None), self._supervisor.place):
             try:
                 probe()
             except BackbeatError as error:
                 reasons.append(error.message)
-        if len(self._sessions) >= self._settings.max_sessions:
+        if self._known.full:
             reasons.append("the engine holds all the sessions it may")
         return reasons
 
@@ -172,10 +112,10 @@ class Sessions:
         A known `pc_id` renegotiates (on a new connection with `restart`), any other begins a
         session. Raises NegotiationError, NoBot, NoWorker, Overloaded.
         """
-        known = self._by_pc.get(pc_id) if pc_id else None
-        if known is not None and known.state not in (State.CLOSING, State.CLOSED):
-            answer = await self._ask(known, _offer(known, sdp, restart=restart))
-            return answer, known.pc_id
+        known = self._known.of_caller(pc_id)
+        # The caller of a placed session has its bot for that.
+        if known is not None and not known.over and not known.placed:
+            return await self.answer(known, sdp, restart=restart), known.pc_id
         session = self._create(request_data)
         assert session.bot is not None  # noqa: S101 - _create has chosen one
         try:
@@ -191,26 +131,68 @@ class Sessions:
             self.close(session, reason)
             raise cause from None
         answer, opened = answering.result(), opening.result()
-        self._move(session, State.CONNECTING)
-        self._set_deadline(session, self._settings.connect_s, "ice_failed")
+        self.begin(session)
         self._keep(session, self._attach(session, opened))
         return answer, session.pc_id
 
     async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
         """Trickled candidates of a caller. Raises SessionNotFound, SdpRejected."""
-        session = self._by_pc.get(pc_id)
-        if session is None:
+        session = self._known.of_caller(pc_id)
+        if session is None or session.placed:
             raise SessionNotFound("Peer connection not found")
-        await self._supervisor.request(
-            session.worker, Candidates(session=session.id, candidates=candidates)
-        )
+        await self.tell_worker(session, Candidates(session=session.id, candidates=candidates))
+
+    async def tell_worker(self, session: Session, message: Message) -> Message:
+        """Have the session's worker carry out a command. Raises what it answers, WorkerError."""
+        return await self._supervisor.request(session.worker, message)
+
+    async def answer(self, session: Session, sdp: str, *, restart: bool = False) -> str:
+        """The SDP answer to an offer of the session's caller, on another worker if its own is gone.
+
+        Raises NegotiationError, NoWorker, WorkerError.
+        """
+        if not session.lost_worker:
+            return await self._ask(session, _offer(session, sdp, restart=restart))
+        gone, worker = session.worker, self._supervisor.place()
+        session.worker = worker
+        worker.sessions.add(session.id)
+        try:
+            answer = await self._ask(session, _offer(session, sdp))
+        except BaseException as error:
+            if session.worker is worker and not session.over:
+                session.worker = gone
+                worker.sessions.discard(session.id)
+                if isinstance(error, WorkerError):  # it may only have been slow
+                    self._keep(session, self._forget_at(worker, session))
+            raise
+        log.info("session_moved", session=session.id, worker=worker.name)
+        if session.stranded and session.bot is not None:
+            self._bots.notify(session.bot, MediaMoved(session=session.id))
+        else:
+            self._send_unsent(session)
+        return answer
+
+    async def _forget_at(self, worker: WorkerHandle, session: Session) -> None:
+        with contextlib.suppress(BackbeatError):
+            await self._supervisor.request(
+                worker, CloseSession(session=session.id, reason="moved_elsewhere")
+            )
+
+    def begin(self, session: Session) -> None:
+        """A new session's caller has its answer: it has so long to connect."""
+        self._move(session, State.CONNECTING)
+        self._set_deadline(session, session.connect_s, "ice_failed")
+
+    def rename(self, session: Session) -> None:
+        """A new `pc_id`; the one before leads here until the caller has connected."""
+        self._known.rename(session)
 
     async def stats(self, name: str) -> Stats:
         """How a session does, by its id or by the `pc_id` of its caller.
 
         Raises SessionNotFound, WorkerError.
         """
-        session = self._sessions.get(name) or self._by_pc.get(name)
+        session = self._known.get(name) or self._known.of_caller(name)
         if session is None:
             raise SessionNotFound("there is no such session; it may have ended")
         return await self._ask_stats(session)
@@ -222,29 +204,22 @@ class Sessions:
         return found
 
     def _create(self, request_data: Any) -> Session:
-        if self.stopping:
-            raise Overloaded("the engine is shutting down", code="stopping")
-        if len(self._sessions) >= self._settings.max_sessions:
-            raise Overloaded(f"the engine holds its {self._settings.max_sessions} sessions")
+        self._known.check_room()
         wanted = request_data.get("bot") if isinstance(request_data, dict) else None
         if wanted is not None and not isinstance(wanted, str):
             raise MalformedMessage("request_data.bot is the name of a bot, a string")
         check_data(request_data)
         bot = self._bots.choose(wanted)
-        worker = self._supervisor.place()
-        session = Session(
-            id=f"s_{self._engine_id}{secrets.token_hex(16)}",
-            pc_id=f"pc_{self._engine_id}{secrets.token_hex(16)}",
-            bot_name=bot.name,
-            worker=worker,
-            request_data=request_data,
-            ice_servers=self.ice_servers,
+        session = self.add(
+            bot, request_data, ice_servers=self.ice_servers, connect_s=self._settings.connect_s
         )
         self._attachments.assign(session, bot)
-        worker.sessions.add(session.id)
-        self._sessions[session.id] = session
-        self._by_pc[session.pc_id] = session
         return session
+
+    def add(self, bot: BotHandle, request_data: Any, **fields: Any) -> Session:
+        """A new session for a bot of this name, on a worker. Raises Overloaded, NoWorker."""
+        self._known.check_room()
+        return self._known.add(bot, self._supervisor.place(), request_data, **fields)
 
     async def _ask(self, session: Session, offer: Offer) -> str:
         answer = await self._supervisor.request(session.worker, offer)
@@ -256,17 +231,21 @@ class Sessions:
 
     def bot_gone(self, bot: BotHandle, reason: str) -> None:
         """A bot process ended: hold its calls for the next one of that name, unless it said so."""
-        for session_id in list(bot.sessions):
-            session = self._sessions.get(session_id)
+        for session_id in [*bot.sessions, *bot.placed]:
+            session = self._known.get(session_id)
             # A session that is being offered to it hears of it by the failing offer.
-            if session is not None and session.attached and reason == "bot_left":
+            if session is None or not (session.listening or session.placed):
+                continue
+            # Nobody else speaks for a caller whom a bot without room of its own has placed.
+            alone = session.placed and not (bot.hello.capacity and session.was_attached)
+            if reason == "bot_left" or alone:
                 self.close(session, reason)
-            elif session is not None and session.attached:
-                self._interrupt(session)
-                session.attached = False
-                session.bot = None
-                log.warning("session_without_bot", session=session.id, reason=reason)
-                self._keep(session, self._reattach(session))
+                continue
+            self._interrupt(session)
+            session.listening = session.attached = session.stranded = session.placed = False
+            session.bot = None
+            log.warning("session_without_bot", session=session.id, reason=reason)
+            self._keep(session, self._reattach(session))
 
     async def _reattach(self, session: Session) -> None:
         """Wait for bots of the session's name until one has attached or the hold is over."""
@@ -275,15 +254,16 @@ class Sessions:
         try:
             while True:
                 bot = await self._bots.wait_for(session.bot_name, until - loop.time())
-                self._attachments.assign(session, bot)
-                if await self._attachments.attach(session, bot, None):
-                    self._bot_attached(session, bot)
-                    return
+                if not session.lost_worker:
+                    self._attachments.assign(session, bot)
+                    if await self._attachments.attach(session, bot, None):
+                        self.bot_attached(session, bot)
+                        return
                 await asyncio.sleep(RETRY_S)
         except NoBot:
             self.close(session, "bot_gone")
         except BackbeatError as error:
-            self._fail(session, error)
+            self.fail(session, error)
 
     async def _attach(self, session: Session, opened: RingOpened) -> None:
         """Offer the session to one bot after the other until one has attached.
@@ -297,29 +277,38 @@ class Sessions:
                 bot = session.bot
                 tried.add(bot.id)
                 if await self._attachments.attach(session, bot, rings):
-                    self._bot_attached(session, bot)
+                    self.bot_attached(session, bot)
                     return
                 rings = None
                 self._attachments.assign(session, self._bots.choose(session.bot_name, tried))
         except NoBot:
             self.close(session, "no_bot")
         except BackbeatError as error:
-            self._fail(session, error)
+            self.fail(session, error)
 
-    def _bot_attached(self, session: Session, bot: BotHandle) -> None:
+    def bot_attached(self, session: Session, bot: BotHandle) -> None:
+        """The bot has rings: tell it what it has missed, and the caller what it has said."""
+        knows, session.listening, session.stranded = session.listening, True, False
         if session.leg == "connected":
             self._go_live(session)
-        for status in session.tracks.values():
-            self._bots.notify(bot, status)
+        if not knows:
+            for status in session.tracks.values():
+                self._bots.notify(bot, status)
         while session.kept:
             self._bots.notify(bot, session.kept.popleft())
+        self._send_unsent(session)
 
-    def _fail(self, session: Session, error: BackbeatError) -> None:
+    def _send_unsent(self, session: Session) -> None:
+        while session.unsent:
+            self._supervisor.notify(session.worker, session.unsent.popleft())
+
+    def fail(self, session: Session, error: BackbeatError) -> None:
+        """It cannot go on."""
         log.error("session_failed", session=session.id, code=error.code, error=error.message)
         self.close(session, error.code)
 
     def _tell_bot(self, session: Session, message: Message) -> None:
-        if session.bot is not None and session.attached:
+        if session.bot is not None and session.listening:
             self._bots.notify(session.bot, message)
             return
         if len(session.kept) == MAX_KEPT:
@@ -329,30 +318,36 @@ class Sessions:
     async def bot_request(self, bot: BotHandle, message: Message) -> Message:
         """A request of a bot about one of its sessions."""
         if isinstance(message, CloseSession):
-            session = self._of(bot, message.session)
+            session = self.of(bot, message.session)
             reason = message.reason[:64] or "bot_closed"
             if session.state is State.CONNECTING and session.leg != "connected":
                 # A caller that is still connecting could not be told: it would see a call
                 # that never comes about. It is let in first, and then told.
                 session.leaving = reason
+                self._bots.notify(bot, SessionClosed(session=session.id, reason=reason))
                 self._attachments.release(session)
             else:
                 self.close(session, reason)
             return Ok()
         if isinstance(message, Configure):
-            return await self._supervisor.request(self._of(bot, message.session).worker, message)
+            return await self._supervisor.request(self.of(bot, message.session).worker, message)
         if isinstance(message, GetStats):
-            return await self._ask_stats(self._of(bot, message.session))
-        raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a bot")
+            return await self._ask_stats(self.of(bot, message.session))
+        return await self._placing.request(bot, message)
 
     def bot_message(self, bot: BotHandle, message: Message) -> None:
         """A notification of a bot about one of its sessions."""
         if not isinstance(message, SendMessage):
             raise UnknownMessage(f"the engine does not take {type(message).__name__} of a bot")
-        self._supervisor.notify(self._of(bot, message.session).worker, message)
+        session = self.of(bot, message.session)
+        if session.stranded or session.lost_worker:
+            session.unsent.append(message)
+        else:
+            self._supervisor.notify(session.worker, message)
 
-    def _of(self, bot: BotHandle, session_id: str) -> Session:
-        session = self._sessions.get(session_id)
+    def of(self, bot: BotHandle, session_id: str) -> Session:
+        """The session of this bot. Raises SessionNotFound."""
+        session = self._known.get(session_id)
         if session is None or session.bot is not bot:
             raise SessionNotFound(f"bot {bot.name} has no session {session_id[:64]}")
         return session
@@ -363,7 +358,7 @@ class Sessions:
         """A notification of a worker about one of its sessions."""
         if not isinstance(message, LegState | AppMessage | TrackStatus):
             raise UnknownMessage(f"the engine does not take {type(message).__name__} of a worker")
-        session = self._sessions.get(message.session)
+        session = self._known.get(message.session)
         if session is None or session.worker is not worker:
             return  # it closed while this was under way
         if isinstance(message, LegState):
@@ -371,35 +366,53 @@ class Sessions:
             return
         if isinstance(message, TrackStatus):
             session.tracks[message.receiver_index] = message
-            if not session.attached:
+            if not session.listening:
                 return  # the next bot is told the newest status of each track
         self._tell_bot(session, message)
 
     def worker_gone(self, worker: WorkerHandle) -> None:
-        """A worker process ended: its calls end, and their callers may come again."""
+        """A worker process ended: its callers may come to another, those still dialling anew."""
         for session_id in list(worker.sessions):
-            session = self._sessions.get(session_id)
-            if session is not None:
+            session = self._known.get(session_id)
+            if session is not None and session.was_connected and not session.over:
+                self._strand(session, worker)
+            elif session is not None:
                 self.close(session, worker.reason)
+
+    def _strand(self, session: Session, worker: WorkerHandle) -> None:
+        worker.sessions.discard(session.id)
+        session.stranded |= session.attached
+        session.attached = False
+        self._attachments.unlink(session)
+        if session.leg != "lost":
+            gone = LegState(session=session.id, state="lost", reason=worker.reason)
+            self._leg_changed(session, gone)
+        self._set_deadline(session, self._settings.resume_s, worker.reason)
 
     def _leg_changed(self, session: Session, message: LegState) -> None:
         session.leg = message.state
         log.info("leg", session=session.id, state=message.state)
+        if session.placed and session.listening:
+            self._tell_bot(session, message)
         if message.state == "connecting":
-            self._set_deadline(session, self._settings.connect_s, "ice_failed")
+            self._set_deadline(session, session.connect_s, "ice_failed")
         elif message.state == "connected":
+            self._known.forget_former(session)
             kept = [told for told in session.kept if not isinstance(told, Disconnected)]
             session.kept = deque(kept, maxlen=MAX_KEPT)
             if session.leaving:
                 self.close(session, session.leaving)
-            elif session.attached:
+            elif session.stranded:  # it comes for its rings before the call goes on
+                self._set_deadline(session, self._settings.bot_stall_s, "bot_stalled")
+            elif session.listening:
                 self._go_live(session)
         elif message.state == "lost":
             if not session.was_connected:
                 self.close(session, "ice_failed")
                 return
             self._interrupt(session)
-            self._tell_bot(session, Disconnected(session=session.id, reason="lost"))
+            reason = message.reason or "lost"
+            self._tell_bot(session, Disconnected(session=session.id, reason=reason))
             self._set_deadline(session, self._settings.resume_s, "lost")
         elif message.state == "closed":
             self._tell_bot(session, Disconnected(session=session.id, reason=message.reason))
@@ -444,12 +457,12 @@ class Sessions:
 
     def close(self, session: Session, reason: str) -> None:
         """End a session, once. Returns at once; `session.closed` tells when it is over."""
-        if session.state in (State.CLOSING, State.CLOSED):
+        if session.over:
             return
         session.reason = reason
         self._move(session, State.CLOSING)
         self._set_deadline(session, None, "")
-        self._by_pc.pop(session.pc_id, None)
+        self._known.hide(session)
         task = asyncio.create_task(self._close(session), name="session close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -472,13 +485,13 @@ class Sessions:
             log.warning("session_close", session=session.id, code=error.code)
         finally:
             self._attachments.unlink(session)
-            self._sessions.pop(session.id, None)
+            self._known.remove(session)
             self._move(session, State.CLOSED)
             session.closed.set()
 
     async def close_all(self, reason: str) -> None:
         """End every session and wait for it."""
-        self.stopping = True
+        self._known.stopping = True
         for session in self.all:
             self.close(session, reason)
         await asyncio.gather(*self._closing, return_exceptions=True)

@@ -299,6 +299,8 @@ class Worker:
             speaker_channels=message.speaker_channels,
             mic_ms=self._settings.mic_ms,
             speaker_ms=self._settings.speaker_ms,
+            mic_base=message.mic_base,
+            speaker_base=message.speaker_base,
         )
         if message.media == "shm":
             rope = self._ropes.take(message.bell)

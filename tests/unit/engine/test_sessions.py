@@ -301,10 +301,11 @@ async def test_a_call_ends_when_no_bot_comes_back_in_time() -> None:
     assert session.reason == "bot_gone"
 
 
-async def test_the_calls_of_a_dead_worker_end_with_its_reason_without_asking_it() -> None:
+async def test_calls_that_still_dial_end_with_their_worker_which_nobody_asks() -> None:
     setup = Setup()
     setup.bots.add("b1")
-    session = await setup.live()
+    session = await setup.call()
+    await until(lambda: session.attached)
     worker = setup.supervisor.worker
     worker.state, worker.reason = WorkerState.GONE, "worker_stalled"
     asked = len(setup.supervisor.asked)
