@@ -120,6 +120,25 @@ async def test_chromium_knows_the_round_trip_and_sends_redundancy(
     assert reports["bytesAPacket"] > 1.5 * reports["opusBytes"]
 
 
+async def test_the_page_calls_with_the_servers_that_the_engine_was_given(
+    runtime_dir: Path, namespace: str, tmp_path: Path
+) -> None:
+    wav, _ = spoken(tmp_path)
+    servers = (
+        '["stun:127.0.0.1:9", '
+        '{"urls": "turn:127.0.0.1:9", "username": "ada", "credential": "swordfish"}]'
+    )
+    async with (
+        ServeProcess(runtime_dir, "--ice-server", servers, prefix=inside(namespace)) as serve,
+        browser_page(namespace, wav, tmp_path) as page,
+    ):
+        await open_playground(page, serve)
+        await connect(page)
+        given = await page.evaluate("window.backbeat.pc.getConfiguration().iceServers")
+        assert [server["urls"] for server in given] == [["stun:127.0.0.1:9"], ["turn:127.0.0.1:9"]]
+        assert given[1]["credential"] == "swordfish"
+
+
 async def test_a_spoken_call_from_the_page_comes_back_word_for_word(
     runtime_dir: Path, namespace: str, tmp_path: Path
 ) -> None:
