@@ -156,7 +156,7 @@ class AggregatedTextFrame(TextFrame):
     text_type: TextType | str
     context_id: str | None = None
     raw_text: str | None = None
-    will_be_spoken: bool = False
+    will_be_spoken: bool = field(init=False, default=False)
 
     @property
     def aggregated_by(self) -> TextType | str:

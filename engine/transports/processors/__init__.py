@@ -5,6 +5,7 @@ The names, parameters and semantics are those of Pipecat's classes of the same n
 
 from engine.transports.processors.clock import BaseClock, SystemClock
 from engine.transports.processors.events import BaseObject
+from engine.transports.processors.metrics import FrameProcessorMetrics, MetricsData
 from engine.transports.processors.observers import BaseObserver, FrameProcessed, FramePushed
 from engine.transports.processors.params import (
     PipelineParams,
@@ -45,8 +46,10 @@ __all__ = [
     "FrameDirection",
     "FrameProcessed",
     "FrameProcessor",
+    "FrameProcessorMetrics",
     "FrameProcessorSetup",
     "FramePushed",
+    "MetricsData",
     "Pipeline",
     "PipelineParams",
     "PipelineRunner",

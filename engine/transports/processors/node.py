@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from engine.transports.processors.clock import BaseClock
     from engine.transports.processors.processor import FrameProcessor
+    from engine.transports.processors.runner import PipelineRunner
     from engine.transports.processors.setup import FrameCallback, FrameProcessorSetup
     from engine.transports.processors.task import PipelineTask
 
@@ -70,6 +71,17 @@ class Node(BaseObject, ABC):
         """Those of `processors` that frames enter by."""
         return []
 
+    def processors_with_metrics(self) -> list[FrameProcessor]:
+        """Those inside of this one, at any depth, that measure themselves."""
+        return [
+            one
+            for inner in self.processors
+            for one in (
+                *([inner] if inner.can_generate_metrics() else []),
+                *inner.processors_with_metrics(),
+            )
+        ]
+
     @property
     def next(self) -> FrameProcessor | None:
         """The processor downstream."""
@@ -99,6 +111,14 @@ class Node(BaseObject, ABC):
     def pipeline_task(self) -> PipelineTask:
         """Older name of `pipeline_worker`."""
         return self.pipeline_worker
+
+    @property
+    def worker_runner(self) -> PipelineRunner:
+        """The runner of that task. StateError without one."""
+        runner = self.pipeline_worker.runner
+        if runner is None:
+            raise StateError(f"{self} runs in no runner", code="no_runner")
+        return runner
 
     @property
     def is_usable(self) -> bool:
@@ -132,8 +152,9 @@ class Node(BaseObject, ABC):
                 setup = self._setup
                 if setup is not None and setup.observer:
                     now = setup.clock.get_time()
+                    first = vars(frame).setdefault("_first_source", self) is self
                     await setup.observer.on_push_frame(
-                        FramePushed(self, target, frame, direction, now)
+                        FramePushed(self, target, frame, direction, now, first)
                     )
                 await target.queue_frame(frame, direction)
             except Exception as error:

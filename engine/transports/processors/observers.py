@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.transports.processors.events import BaseObject
 from engine.transports.processors.faults import describe
@@ -52,7 +52,19 @@ class FramePushed:
 
 
 class BaseObserver(BaseObject):
-    """Base of observers: each method is awaited with what was seen."""
+    """Base of observers: each method is awaited with what was seen.
+
+    Without `observe_every_push` a frame is shown only where it enters its way.
+    """
+
+    def __init__(self, *, observe_every_push: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._every = observe_every_push
+
+    @property
+    def observe_every_push(self) -> bool:
+        """Whether each push of a frame is shown, or the first only."""
+        return self._every
 
     async def on_process_frame(self, data: FrameProcessed) -> None:
         """A processor is about to handle a frame."""
@@ -103,9 +115,9 @@ class _Outlet:
 class Observers(BaseObserver):
     """All observers of a pipeline, as one: it only hands on what it is given."""
 
-    def __init__(self, observers: Sequence[BaseObserver] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._outlets = [_Outlet(one) for one in observers]
+        self._outlets: list[_Outlet] = []
         self._running = False
         self._watch: Callable[[Frame], None] | None = None
 
@@ -113,14 +125,15 @@ class Observers(BaseObserver):
         """Call `saw` with each frame at once; it must be quick and raise nothing."""
         self._watch = saw
 
-    def add_observer(self, observer: BaseObserver) -> None:
-        """From here on `observer` sees the frames."""
-        outlet = _Outlet(observer)
-        self._outlets.append(outlet)
-        if self._running:
-            self._begin(outlet)
+    def add(self, observers: Sequence[BaseObserver]) -> None:
+        """From here on they see the frames."""
+        for observer in observers:
+            outlet = _Outlet(observer)
+            self._outlets.append(outlet)
+            if self._running:
+                self._begin(outlet)
 
-    async def remove_observer(self, observer: BaseObserver) -> None:
+    async def remove(self, observer: BaseObserver) -> None:
         """`observer` sees no more frames."""
         for outlet in [one for one in self._outlets if one.observer is observer]:
             self._outlets.remove(outlet)
@@ -155,7 +168,8 @@ class Observers(BaseObserver):
         if self._watch is not None:
             self._watch(data.frame)
         for outlet in self._outlets:
-            outlet.put(data)
+            if data.first_push or outlet.observer.observe_every_push:
+                outlet.put(data)
 
     async def on_pipeline_started(self) -> None:
         """Hand on that the pipeline runs."""

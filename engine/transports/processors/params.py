@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.transports.processors.task_manager import BaseTaskManager  # noqa: TC001  # same
+
 
 class PipelineParams(BaseModel):
     """Parameters of a pipeline. Rates in Hz, periods in seconds."""
@@ -37,6 +39,10 @@ class ProcessorUnusablePolicy(Enum):
 
 @dataclass
 class PipelineTaskParams:
-    """Where a task runs: on the running loop, whatever `loop` says."""
+    """Where a task runs: on the running loop, whatever `loop` says.
+
+    `task_manager` is for tasks that were given none; without it each has its own.
+    """
 
     loop: asyncio.AbstractEventLoop | None = None
+    task_manager: BaseTaskManager | None = None

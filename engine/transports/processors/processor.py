@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from engine.transports.processors.frame_queue import FrameQueue
-from engine.transports.processors.node import Node
+from engine.transports.processors.metered import Metered
 from engine.transports.processors.observers import FrameProcessed
 from engine.transports.processors.setup import (
     FrameCallback,
@@ -35,6 +35,8 @@ from ipc.frames import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from engine.transports.processors.metrics import FrameProcessorMetrics
+
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ _PAUSES = FrameProcessorPauseFrame | FrameProcessorPauseUrgentFrame
 _RESUMES = FrameProcessorResumeFrame | FrameProcessorResumeUrgentFrame
 
 
-class FrameProcessor(Node):
+class FrameProcessor(Metered):
     """Handles frames that travel through a pipeline, and pushes them on.
 
     Subclasses override `process_frame`, call `super().process_frame` first, and push on what
@@ -59,12 +61,11 @@ class FrameProcessor(Node):
         *,
         name: str | None = None,
         enable_direct_mode: bool = False,
-        metrics: Any | None = None,
+        metrics: FrameProcessorMetrics | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, metrics=metrics, **kwargs)
         self._direct = enable_direct_mode
-        self._metrics = metrics
         self._cancelling = False
 
         self._system = FrameQueue()
@@ -96,12 +97,14 @@ class FrameProcessor(Node):
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Connect, and do all else that takes long; every processor does so at one time."""
         await super().setup(setup.task_manager)
+        await self._metrics.setup(setup.task_manager)
         self._setup = setup
         self._cancelling = False
 
     async def cleanup(self) -> None:
         """Release everything; called once the pipeline is over, however it ended."""
         await super().cleanup()
+        await self._metrics.cleanup()
         await self._end_pause()
         self._system.clear()
         self._queued.clear()
@@ -169,6 +172,7 @@ class FrameProcessor(Node):
             return
         if isinstance(frame, InterruptionFrame):
             await self._start_interruption()
+            await self.stop_all_metrics()
         elif isinstance(frame, CancelFrame):
             self._cancelling = True
             await self._end_queued()

@@ -11,24 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.transports.processors.clock import BaseClock, SystemClock
-from engine.transports.processors.events import BaseObject
+from engine.transports.processors.ends import PipelineEnds
 from engine.transports.processors.frame_queue import FrameQueue
-from engine.transports.processors.observers import BaseObserver, Observers
 from engine.transports.processors.params import (
     PipelineParams,
     PipelineTaskParams,
     ProcessorUnusablePolicy,
 )
-from engine.transports.processors.pipeline import (
-    BasePipeline,
-    Pipeline,
-    PipelineSink,
-    PipelineSource,
-)
-from engine.transports.processors.processor import FrameProcessor
 from engine.transports.processors.setup import FrameDirection, FrameProcessorSetup
 from engine.transports.processors.task_manager import BaseTaskManager, TaskManager
 from engine.transports.processors.vigil import Vigil
@@ -36,27 +28,26 @@ from ipc.errors import StateError
 from ipc.frames import (
     BotSpeakingFrame,
     CancelFrame,
-    CancelWorkerFrame,
     EndFrame,
-    EndWorkerFrame,
-    ErrorFrame,
     Frame,
     HeartbeatFrame,
     InterimTranscriptionFrame,
-    InterruptionFrame,
-    InterruptionWorkerFrame,
     MetricsFrame,
     PipelineFlushFrame,
     StartFrame,
     StopFrame,
-    StopWorkerFrame,
     SystemFrame,
     TranscriptionFrame,
     UserSpeakingFrame,
     UserStartedSpeakingFrame,
-    WorkerFrame,
-    WorkerSystemFrame,
 )
+
+if TYPE_CHECKING:
+    from engine.transports.processors.observers import BaseObserver
+    from engine.transports.processors.pipeline import (
+        BasePipeline,
+    )
+    from engine.transports.processors.runner import PipelineRunner
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +62,14 @@ _DOWN = FrameDirection.DOWNSTREAM
 _UP = FrameDirection.UPSTREAM
 
 
-class PipelineTask(BaseObject):
+class PipelineTask(PipelineEnds):
     """Runs `pipeline` once. Times in seconds.
 
     Setup, start, the way of a `CancelFrame` and the draining before an end each have a limit;
     when it is over, on_setup_timeout() or on_pipeline_timeout(frame) fires and the pipeline is
-    torn down. Further events: on_pipeline_started(frame), on_pipeline_finished(frame),
-    on_pipeline_error(error frame), on_frame_reached_upstream(frame) and
-    on_frame_reached_downstream(frame) for the types that are asked for, on_idle_timeout() when
-    none of `idle_timeout_frames` moved for `idle_timeout_secs`, on_heartbeat_timeout().
+    torn down. Further events: on_pipeline_finished(frame),
+    on_idle_timeout() when none of `idle_timeout_frames` moved for `idle_timeout_secs`,
+    on_heartbeat_timeout(), and those of `PipelineEnds`.
     """
 
     def __init__(
@@ -104,7 +94,7 @@ class PipelineTask(BaseObject):
         task_manager: BaseTaskManager | None = None,
         tool_resources: Any = None,
     ) -> None:
-        super().__init__(name=name, task_manager=task_manager)
+        super().__init__(pipeline, name=name, task_manager=task_manager)
         self._params = params or PipelineParams()
         self._resources = app_resources if app_resources is not None else tool_resources
         self._cancel_on_idle = cancel_on_idle_timeout
@@ -112,44 +102,21 @@ class PipelineTask(BaseObject):
         self._end_s = end_timeout_secs
         self._setup_s = setup_timeout_secs
         self._start_s = start_timeout_secs
-        self._check_dangling = check_dangling_tasks
+        self.check_dangling_tasks = check_dangling_tasks
         self._clock = clock or SystemClock()
         self.conversation_id = conversation_id
+        # Set by the runner that runs this.
+        self.runner: PipelineRunner | None = None
         self._policy = processor_unusable_policy
-        self._unusable: set[int] = set()
-        self._observers = Observers(observers or ())
+        self._observers.add(observers or ())
         self._vigil = Vigil(self, idle_timeout_frames, idle_timeout_secs)
         self._observers.watch(self._vigil.saw)
 
         self._queue = FrameQueue()
         self._running = False
-        self._finished = False
-        self._started = asyncio.Event()
-        self._cancelled = asyncio.Event()
-        self._cancel_frame: CancelFrame | None = None
-        # The end or stop that was fed, and the frame that came out at the far end last.
+        self._own_manager = False
+        # The end or stop that was fed.
         self._closing: Frame | None = None
-        self._over = asyncio.Event()
-        self._over_frame: Frame | None = None
-        self._reached_up: tuple[type[Frame], ...] = ()
-        self._reached_down: tuple[type[Frame], ...] = ()
-
-        self._inner = pipeline
-        source = PipelineSource(self._came_up, name=f"{self}::Source")
-        self._sink = PipelineSink(self._came_down, name=f"{self}::Sink")
-        self._pipeline = Pipeline([pipeline], source=source, sink=self._sink)
-        for event in (
-            "on_frame_reached_upstream",
-            "on_frame_reached_downstream",
-            "on_heartbeat_timeout",
-            "on_idle_timeout",
-            "on_pipeline_started",
-            "on_pipeline_finished",
-            "on_pipeline_timeout",
-            "on_setup_timeout",
-            "on_pipeline_error",
-        ):
-            self._register_event_handler(event)
 
     @property
     def params(self) -> PipelineParams:
@@ -166,46 +133,23 @@ class PipelineTask(BaseObject):
         """Whatever the application wants its processors to reach."""
         return self._resources
 
-    @property
-    def reached_upstream_types(self) -> tuple[type[Frame], ...]:
-        """Frames that fire on_frame_reached_upstream."""
-        return self._reached_up
-
-    @property
-    def reached_downstream_types(self) -> tuple[type[Frame], ...]:
-        """Frames that fire on_frame_reached_downstream."""
-        return self._reached_down
-
-    def set_reached_upstream_filter(self, types: tuple[type[Frame], ...]) -> None:
-        """Fire on_frame_reached_upstream for these types only."""
-        self._reached_up = tuple(types)
-
-    def set_reached_downstream_filter(self, types: tuple[type[Frame], ...]) -> None:
-        """Fire on_frame_reached_downstream for these types only."""
-        self._reached_down = tuple(types)
-
-    def add_reached_upstream_filter(self, types: tuple[type[Frame], ...]) -> None:
-        """Fire on_frame_reached_upstream for these types too."""
-        self._reached_up += tuple(types)
-
-    def add_reached_downstream_filter(self, types: tuple[type[Frame], ...]) -> None:
-        """Fire on_frame_reached_downstream for these types too."""
-        self._reached_down += tuple(types)
-
     def add_observer(self, observer: BaseObserver) -> None:
         """From here on `observer` sees the frames."""
-        self._observers.add_observer(observer)
+        self._observers.add([observer])
 
     async def remove_observer(self, observer: BaseObserver) -> None:
         """`observer` sees no more frames."""
-        await self._observers.remove_observer(observer)
+        await self._observers.remove(observer)
 
     async def idle(self) -> None:
         """Called when nothing of `idle_timeout_frames` moved for too long."""
         log.warning("%s: idle", self)
         await self._call_event_handler("on_idle_timeout")
         if self._cancel_on_idle:
-            self._ask_cancel(CancelFrame(reason="idle"))
+            self.ask_cancel("idle")
+
+    def _beat_came(self, frame: HeartbeatFrame) -> None:
+        self._vigil.beat(frame)
 
     async def beat(self) -> None:
         """Send a heartbeat through the pipeline."""
@@ -273,15 +217,6 @@ class PipelineTask(BaseObject):
         """End now; `run` returns once all processors are cleaned up. Later calls do nothing."""
         self.ask_cancel(reason)
 
-    def ask_cancel(self, reason: str | None = None) -> None:
-        """What `cancel` does, for those who cannot await."""
-        self._ask_cancel(CancelFrame(reason=reason))
-
-    def _ask_cancel(self, frame: CancelFrame) -> None:
-        if self._cancel_frame is None and not self._finished:
-            self._cancel_frame = frame
-            self._cancelled.set()
-
     # The life of the pipeline.
 
     async def run(self, params: PipelineTaskParams | None = None) -> None:
@@ -294,15 +229,18 @@ class PipelineTask(BaseObject):
         if self._running:
             raise StateError(f"{self} runs already", code="already_running")
         self._running = True
-        await self.setup(self._task_manager or TaskManager())
+        given = self._task_manager or (params.task_manager if params is not None else None)
+        self._own_manager = given is None
+        await self.setup(given or TaskManager())
         keep = False
         try:
             if await self._set_up() and await self._start():
                 keep = await self._feed_until_over()
-            elif self._cancel_frame is None:
-                self._ask_cancel(CancelFrame(reason="the pipeline did not start"))
+            else:
+                self.ask_cancel("the pipeline did not start")
+                await self._call_event_handler("on_pipeline_finished", self._cancel_frame)
         except asyncio.CancelledError:
-            self._ask_cancel(CancelFrame(reason="cancelled from outside"))
+            self.ask_cancel("cancelled from outside")
             if self._started.is_set():
                 await self._push_cancel()
             raise
@@ -378,7 +316,7 @@ class PipelineTask(BaseObject):
                 await self._over.wait()
         except TimeoutError:
             await self._timed_out(frame, self._end_s)
-            self._ask_cancel(CancelFrame(reason="what was queued did not end"))
+            self.ask_cancel("what was queued did not end")
 
     async def _push_cancel(self) -> None:
         frame = self._cancel_frame or CancelFrame()
@@ -398,7 +336,7 @@ class PipelineTask(BaseObject):
             await self._pipeline.cleanup()
         await self._observers.cleanup()
         await self.cleanup()
-        if keep or not self._check_dangling:
+        if keep or not self._own_manager or not self.check_dangling_tasks:
             return
         for task in self.task_manager.current_tasks():
             if task is not asyncio.current_task():
@@ -423,55 +361,3 @@ class PipelineTask(BaseObject):
     async def _timed_out(self, frame: Frame, limit_s: float) -> None:
         log.error("%s: %s did not get through in %.0f s", self, frame, limit_s)
         await self._call_event_handler("on_pipeline_timeout", frame)
-
-    # What comes out at the ends.
-
-    async def _came_up(self, frame: Frame, direction: FrameDirection) -> None:
-        if isinstance(frame, self._reached_up):
-            await self._call_event_handler("on_frame_reached_upstream", frame)
-        if isinstance(frame, ErrorFrame):
-            await self._failed(frame)
-        elif isinstance(frame, EndWorkerFrame):
-            await self.queue_frame(EndFrame(reason=frame.reason))
-        elif isinstance(frame, StopWorkerFrame):
-            await self.queue_frame(StopFrame())
-        elif isinstance(frame, CancelWorkerFrame):
-            self._ask_cancel(CancelFrame(reason=frame.reason))
-        elif isinstance(frame, InterruptionWorkerFrame):
-            await self._pipeline.queue_frame(InterruptionFrame())
-        elif isinstance(frame, PipelineFlushFrame) and frame.event and frame.origin == self.name:
-            frame.event.set()
-
-    async def _came_down(self, frame: Frame, direction: FrameDirection) -> None:
-        if isinstance(frame, self._reached_down):
-            await self._call_event_handler("on_frame_reached_downstream", frame)
-        if isinstance(frame, StartFrame):
-            self._started.set()
-            await self._call_event_handler("on_pipeline_started", frame)
-            await self._observers.on_pipeline_started()
-        elif isinstance(frame, EndFrame | StopFrame | CancelFrame):
-            self._over_frame = frame
-            self._over.set()
-        elif isinstance(frame, HeartbeatFrame):
-            self._vigil.beat(frame)
-        elif isinstance(frame, WorkerFrame | WorkerSystemFrame):
-            await self._sink.queue_frame(frame, _UP)
-        elif isinstance(frame, PipelineFlushFrame) and not frame.returning:
-            frame.returning = True
-            await self._sink.queue_frame(frame, _UP)
-
-    async def _failed(self, error: ErrorFrame) -> None:
-        await self._call_event_handler("on_pipeline_error", error)
-        if error.fatal:
-            self._ask_cancel(CancelFrame(reason=f"fatal error: {error.error}"))
-            return
-        processor = error.processor
-        if not isinstance(processor, FrameProcessor) or processor.is_usable:
-            return
-        if processor.id in self._unusable:
-            return
-        self._unusable.add(processor.id)
-        if self._policy is ProcessorUnusablePolicy.END:
-            await self.end()
-        elif self._policy is ProcessorUnusablePolicy.CANCEL:
-            self._ask_cancel(CancelFrame(reason=f"{processor} can no longer do its job"))
