@@ -1,7 +1,7 @@
 """What is known of a session in numbers: records with the names and units of W3C's webrtc-stats.
 
 On the wire and over HTTP a field is camelCase, and one that is not known (yet) is absent.
-Counters run since the caller's connection was made, one that was made anew begins at 0. Times
+Counters run since the session began, also when the caller's connection is made anew. Times
 are seconds as W3C has it, except where the name says `Ms`; `timestamp` is Unix time in ms.
 """
 
@@ -107,6 +107,20 @@ class CandidatePair(Record, kw_only=True, frozen=True, tag="candidate-pair"):
     available_outgoing_bitrate: float | None = None
 
 
+class DataChannel(Record, kw_only=True, frozen=True, tag="data-channel"):
+    """The caller's channel for app messages. Pings count in `backbeat-media` alone.
+
+    `state` is absent before the caller has made one, and all begins with it.
+    """
+
+    label: str
+    state: str
+    messages_sent: int
+    bytes_sent: int
+    messages_received: int
+    bytes_received: int
+
+
 class Media(Record, kw_only=True, frozen=True, tag="backbeat-media"):
     """What W3C has no name for, of this session.
 
@@ -116,7 +130,8 @@ class Media(Record, kw_only=True, frozen=True, tag="backbeat-media"):
     `rejected` (not authentic), `malformed`, `unknown` (another source or codec), `broken` (the
     decoder refused them). `mic…Samples` are those of the ring, at the bot's rate: made up for
     losses, filled for silence, and overwritten before the bot read them. Depths are what waits
-    in the rings; `gapWaitMs` is how long a gap waits at present.
+    in the rings; `gapWaitMs` is how long a gap waits at present. `pings` came over the data
+    channel, the newest `pingAgeMs` ago; `malformedMessages` came there and were refused.
     """
 
     lateness_ms: float
@@ -141,6 +156,9 @@ class Media(Record, kw_only=True, frozen=True, tag="backbeat-media"):
     send_failures: int
     redundancy_level: int
     dropped_messages: int
+    malformed_messages: int = 0
+    pings: int = 0
+    ping_age_ms: float | None = None
 
 
 class WorkerPort(Record, kw_only=True, frozen=True, tag="backbeat-worker"):
@@ -160,6 +178,7 @@ AnyRecord = (
     | CandidatePair
     | LocalCandidate
     | RemoteCandidate
+    | DataChannel
     | Media
     | WorkerPort
 )

@@ -19,12 +19,13 @@ import msgspec
 from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.clock import NS_PER_MS
 from ipc.codec import Codec
-from ipc.errors import BotRejected, StateError
-from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus
+from ipc.errors import BotRejected, ProtocolError, StateError
+from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus, check_data
 from ipc.segment import Segment
 from workers import stats
 from workers.background import Background
 from workers.sounds import Sounds
+from workers.totals import Totals
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -137,6 +138,7 @@ class Session:
         self._ring_again_ns = 0
         self._flush_ack = 0
         self._flushes = stats.Flushes()
+        self._totals = Totals()
         self.dropped_messages = 0
         self._closed = False
         self._replaced: list[asyncio.Task[None]] = []
@@ -162,6 +164,8 @@ class Session:
             on_state=self._leg_changed,
             on_message=self._caller_said,
             on_track_status=self._track_changed,
+            clock=self._clock,
+            on_silent=self._caller_silent,
         )
         try:
             answer = await peer.answer(sdp)
@@ -170,6 +174,8 @@ class Session:
         except BaseException:
             await peer.close()
             raise
+        if old is not None:
+            self._totals.keep(self._counted(0))
         self.peer, self.arriving = peer, peer.receiver
         self._join()
         if old is not None:
@@ -221,7 +227,16 @@ class Session:
             reason = peer.fault or reasons.get(state, "")
             self._report(LegState(session=self.id, state=state, reason=reason))
 
+    def _caller_silent(self) -> None:
+        log.warning("nothing has come from the caller of %s for 2 s", self.id)
+
     def _caller_said(self, data: Any) -> None:
+        try:
+            check_data(data)
+        except ProtocolError:
+            if self.peer is not None:
+                self.peer.data.malformed += 1
+            return
         self._report(AppMessage(session=self.id, data=data, cursor=self._mic_cursor()))
 
     def _track_changed(self, receiver_index: int, enabled: bool) -> None:
@@ -378,6 +393,10 @@ class Session:
 
     def stats(self, unix_ns: int) -> list[AnyRecord]:
         """How the session does at `unix_ns`; see `ipc.stats`."""
+        return self._totals.add(self._counted(unix_ns))
+
+    def _counted(self, unix_ns: int) -> list[AnyRecord]:
+        """The records of the caller's connection of the moment."""
         peer = self.peer
         return stats.records(
             stats.Sources(
@@ -389,6 +408,7 @@ class Session:
                 dropped_messages=self.dropped_messages,
                 datagrams=self._mux.received,
                 dropped=self._mux.dropped,
+                data=peer.data if peer is not None else None,
             ),
             unix_ns,
         )

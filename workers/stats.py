@@ -13,6 +13,7 @@ from ipc.clock import NS_PER_MS, NS_PER_S
 from ipc.stats import (
     AnyRecord,
     CandidatePair,
+    DataChannel,
     InboundRtp,
     LocalCandidate,
     Media,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ipc.audio_ring import WorkerRing
+    from workers.webrtc import data_channel
     from workers.webrtc.ice import ChosenPair
     from workers.webrtc.receiver import Receiver
     from workers.webrtc.sender import Sender
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 AUDIO = "audio"
 INBOUND, OUTBOUND, REMOTE_INBOUND = "inbound-audio", "outbound-audio", "remote-inbound-audio"
 PAIR, LOCAL, REMOTE = "candidate-pair", "local-candidate", "remote-candidate"
+DATA = "data-channel"
 MEDIA, WORKER = "backbeat-media", "backbeat-worker"
 # A bot owns the word that says when it flushed: what lies further back is not believed.
 MAX_FLUSH_NS = NS_PER_S
@@ -67,6 +70,7 @@ class Sources:
     dropped_messages: int
     datagrams: int
     dropped: Mapping[str, int]
+    data: data_channel.DataChannel | None = None
 
 
 def records(sources: Sources, unix_ns: int) -> list[AnyRecord]:
@@ -80,6 +84,8 @@ def records(sources: Sources, unix_ns: int) -> list[AnyRecord]:
     if sources.pair is not None:
         limit_bps = sources.sender.reception.limit_bps if sources.sender is not None else 0
         found += _pair(sources.pair, limit_bps, at)
+    if sources.data is not None:
+        found += _data(sources.data, at)
     if sources.sender is not None and sources.receiver is not None:
         found.append(_media(sources, sources.sender, sources.receiver, at))
     found.append(
@@ -188,8 +194,29 @@ def _pair(pair: ChosenPair, limit_bps: int, at: float) -> list[AnyRecord]:
     ]
 
 
+def _data(data: data_channel.DataChannel, at: float) -> list[AnyRecord]:
+    state = data.state
+    if state is None:
+        return []
+    return [
+        DataChannel(
+            id=DATA,
+            timestamp=at,
+            label=data.label,
+            state=state,
+            messages_sent=data.sent,
+            bytes_sent=data.sent_bytes,
+            messages_received=data.received,
+            bytes_received=data.received_bytes,
+        )
+    ]
+
+
 def _media(sources: Sources, sender: Sender, receiver: Receiver, at: float) -> Media:
     ring, reorder, flushes = sources.ring, receiver.reorder, sources.flushes
+    data = sources.data
+    if data is not None:
+        data.expire()
     return Media(
         id=MEDIA,
         timestamp=at,
@@ -216,7 +243,10 @@ def _media(sources: Sources, sender: Sender, receiver: Receiver, at: float) -> M
         underruns=sender.underruns,
         send_failures=sender.failures,
         redundancy_level=sender.redundancy.level if sender.red_type is not None else 0,
-        dropped_messages=sources.dropped_messages,
+        dropped_messages=sources.dropped_messages + (0 if data is None else data.dropped),
+        malformed_messages=0 if data is None else data.malformed,
+        pings=0 if data is None else data.pings,
+        ping_age_ms=None if data is None else _ms(data.ping_age_ns),
     )
 
 

@@ -100,6 +100,7 @@ class Worker:
             self._settings = settings
             logging.getLogger().setLevel(settings.log_level.upper())
             share_certificate()
+            hooks.shorten_chunks()
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(self._context, directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"

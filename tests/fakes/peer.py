@@ -15,6 +15,11 @@ class FakeData:
         self.sent: list[Any] = []
         self.goodbyes = 0
         self.heir_of: FakeData | None = None
+        self.state = self.ping_age_ns = None
+        self.dropped = self.malformed = self.pings = 0
+
+    def expire(self) -> bool:
+        return False
 
     def inherit(self, old: FakeData) -> None:
         self.heir_of = old
@@ -39,6 +44,7 @@ class FakePeer:
         self.sender, self.receiver = callbacks["sender"], callbacks["receiver"]
         self.data = FakeData()
         self.state: str | None = None
+        self.pair = None
         self.answers: list[str] = []
         self.closed = self.broken = False
         self.fault = ""

@@ -2,68 +2,171 @@
 
 Wire semantics of Pipecat's JavaScript client: the caller makes the channel, text that begins
 with `ping` is a sign of life, JSON `{"type": "signalling", ...}` is for the transport, and
-everything else belongs to the bot.
+everything else belongs to the bot. What the bot says before the channel opens waits for it,
+at most 50 messages; a caller who has none 10 s after connecting gets none.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from ipc.clock import NS_PER_S, MonotonicClock
+from workers.webrtc import hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiortc import RTCDataChannel
 
+    from ipc.clock import Clock
+
 MAX_QUEUED = 50
 MAX_BUFFERED_BYTES = 1 << 20
 MAX_TEXT_BYTES = 256 * 1024
+# How long a caller who is connected may go without a channel.
+ABSENT_NS = 10 * NS_PER_S
+# How long the last words wait for the caller's acknowledgement.
+FLUSH_S = 0.3
+LOOK_S = 0.005
 
 
 class DataChannel:
-    """Messages to and from one caller. What cannot be delivered is counted in `dropped`."""
+    """Messages to and from one caller.
+
+    What cannot be delivered is counted in `dropped`, what came and cannot be understood in
+    `malformed`. `on_alive` hears of everything that comes.
+    """
 
     def __init__(
-        self, on_message: Callable[[Any], None], on_track_status: Callable[[int, bool], None]
+        self,
+        on_message: Callable[[Any], None],
+        on_track_status: Callable[[int, bool], None],
+        *,
+        clock: Clock | None = None,
+        on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_message = on_message
         self._on_track_status = on_track_status
+        self._on_alive = on_alive
+        self._clock = clock or MonotonicClock()
         self._channel: RTCDataChannel | None = None
         self._waiting: deque[str | bytes] = deque()
+        self._connected = False
+        # Since when a connected caller has had no open channel.
+        self._absent_ns = 0
+        self._leaving = False
         self.pings = 0
+        self.ping_ns: int | None = None
         self.dropped = 0
         self.malformed = 0
+        self.sent = self.sent_bytes = self.received = self.received_bytes = 0
+
+    # -- the channel ------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str | None:
+        """`connecting`, `open`, `closing` or `closed`; None before the caller has made one."""
+        return None if self._channel is None else self._channel.readyState
+
+    @property
+    def label(self) -> str:
+        """The name that the caller gave it."""
+        return "" if self._channel is None else self._channel.label[:64]
+
+    @property
+    def ping_age_ns(self) -> int | None:
+        """How long ago the newest ping came; None before any."""
+        return None if self.ping_ns is None else self._clock.now_ns() - self.ping_ns
 
     def adopt(self, channel: RTCDataChannel) -> None:
-        """Use the first channel that the caller makes."""
-        if self._channel is not None:
+        """Use the first channel that the caller makes, or the next after it was closed."""
+        if self._channel is not None and self._channel.readyState not in ("closing", "closed"):
             return
+        self.expire()
         self._channel = channel
         channel.on("message", self._receive)
         channel.on("open", self._drain)
+        channel.on("close", self._closed)
         self._drain()
 
+    def connected(self) -> None:
+        """The caller's media flows: a channel is due."""
+        self._connected = True
+        self._absent_ns = self._clock.now_ns()
+
+    def disconnected(self) -> None:
+        """The caller is gone, perhaps to come back: what waits is for then."""
+        self.expire()
+        self._connected = False
+
+    def _closed(self) -> None:
+        self._absent_ns = self._clock.now_ns()
+
+    def expire(self) -> bool:
+        """Give up what waits for a channel that does not come; True when it is overdue."""
+        if not self._connected or self.state == "open":
+            return False
+        if self._clock.now_ns() - self._absent_ns < ABSENT_NS:
+            return False
+        self.dropped += len(self._waiting)
+        self._waiting.clear()
+        return True
+
+    def inherit(self, old: DataChannel) -> None:
+        """Take over from the connection before: what waits there, and what was counted."""
+        old.expire()
+        self._waiting.extendleft(reversed(old._waiting))
+        old._waiting.clear()
+        while len(self._waiting) > MAX_QUEUED:
+            self._waiting.popleft()
+            self.dropped += 1
+        self.pings += old.pings
+        self.ping_ns = self.ping_ns or old.ping_ns
+        self.dropped += old.dropped
+        self.malformed += old.malformed
+        self.sent += old.sent
+        self.sent_bytes += old.sent_bytes
+        self.received += old.received
+        self.received_bytes += old.received_bytes
+        self._drain()
+
+    # -- to the caller ----------------------------------------------------------------------
+
     def send(self, data: Any) -> None:
-        """Send bytes as they are and anything else as JSON; kept until the channel opens."""
-        message = data if isinstance(data, bytes) else json.dumps(data)
+        """Send bytes as they are and anything else as JSON; kept until the channel opens.
+
+        Raises TypeError or ValueError for what JSON cannot hold, and for more than 256 KiB.
+        """
+        message = data if isinstance(data, bytes) else json.dumps(data, allow_nan=False)
         if len(message) > MAX_TEXT_BYTES:
             raise ValueError(f"{len(message)} bytes are over the limit of {MAX_TEXT_BYTES}")
+        if self.expire():
+            self.dropped += 1
+            return
         if len(self._waiting) >= MAX_QUEUED:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(message)
         self._drain()
 
-    def inherit(self, old: DataChannel) -> None:
-        """Take over what waits on the channel of the connection before."""
-        self._waiting.extendleft(reversed(old._waiting))
-        old._waiting.clear()
-        self._drain()
-
     def say_goodbye(self) -> None:
         """Tell the caller that the call ends here."""
+        self._leaving = True
         self.send({"type": "signalling", "message": {"type": "peerLeft"}})
+
+    async def flush(self) -> None:
+        """Return when the caller has acknowledged the goodbye, if one was said, or is slow."""
+        channel = self._channel
+        if not self._leaving or not self._connected or channel is None:
+            return
+        deadline_ns = self._clock.now_ns() + int(FLUSH_S * NS_PER_S)
+        while channel.readyState == "open" and self._clock.now_ns() < deadline_ns:
+            if not channel.bufferedAmount and hooks.is_acknowledged(channel):
+                return
+            await asyncio.sleep(LOOK_S)
 
     def _drain(self) -> None:
         channel = self._channel
@@ -78,16 +181,26 @@ class DataChannel:
                 channel.send(message)
             except ValueError:  # a peer may take less than we do
                 self.dropped += 1
+            else:
+                self.sent += 1
+                self.sent_bytes += len(message)
+
+    # -- from the caller --------------------------------------------------------------------
 
     def _receive(self, message: str | bytes) -> None:
+        self._on_alive()
+        if isinstance(message, str) and message.startswith("ping"):
+            self.pings += 1
+            self.ping_ns = self._clock.now_ns()
+            return
+        size = len(message) if isinstance(message, bytes) else _utf8_bytes(message)
+        if size > MAX_TEXT_BYTES:
+            self.malformed += 1
+            return
+        self.received += 1
+        self.received_bytes += size
         if isinstance(message, bytes):
             self._on_message(message)
-            return
-        if message.startswith("ping"):
-            self.pings += 1
-            return
-        if len(message) > MAX_TEXT_BYTES:
-            self.malformed += 1
             return
         try:
             data = json.loads(message)
@@ -101,7 +214,12 @@ class DataChannel:
     def _signalling(self, message: object) -> None:
         if isinstance(message, dict) and message.get("type") == "trackStatus":
             index, enabled = message.get("receiver_index"), message.get("enabled")
-            if isinstance(index, int) and 0 <= index <= 2 and isinstance(enabled, bool):
+            # A bool is an int to Python, and no index to anybody.
+            if type(index) is int and 0 <= index <= 2 and isinstance(enabled, bool):
                 self._on_track_status(index, enabled)
                 return
         self.malformed += 1
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -15,6 +15,7 @@ import aioice.ice
 import aioice.turn
 import aiortc.rtcicetransport
 import aiortc.rtcpeerconnection
+import aiortc.rtcsctptransport
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCCertificate
 from pylibsrtp import Error as SrtpError
@@ -25,14 +26,17 @@ from ipc.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiortc import RTCRtpReceiver, RTCRtpSender, RTCRtpTransceiver
+    from aiortc import RTCDataChannel, RTCRtpReceiver, RTCRtpSender, RTCRtpTransceiver
     from aiortc.rtcdtlstransport import RTCDtlsTransport
 
 SRTP_OK = 0
+# Of user data: with SCTP, DTLS, UDP and IPv6 around it, it passes where an MTU is 1200.
+SCTP_CHUNK_BYTES = 1_100
 # Names that `ice`, `relay` and `certificate` replace, override or call.
 REPLACED: list[tuple[Any, str]] = [
     (aiortc.rtcicetransport, "Connection"),
     (aiortc.rtcpeerconnection, "RTCCertificate"),
+    (aiortc.rtcsctptransport, "USERDATA_MAX_LENGTH"),
     (RTCCertificate, "_create_ssl_context"),
     (aioice.ice, "StunProtocol"),
     (aioice.ice.StunProtocol, "datagram_received"),
@@ -218,6 +222,18 @@ def renew_source(transceiver: RTCRtpTransceiver) -> None:
     transceiver.sender._ssrc = random.SystemRandom().randrange(1, 1 << 32)
 
 
+def shorten_chunks() -> None:
+    """From now on SCTP packets of this process fit into narrow tunnels, too."""
+    vars(aiortc.rtcsctptransport)["USERDATA_MAX_LENGTH"] = SCTP_CHUNK_BYTES
+
+
+def is_acknowledged(channel: RTCDataChannel) -> bool:
+    """Whether the peer has everything that was sent over the channel's transport."""
+    transport = channel.transport
+    waiting = transport._data_channel_queue, transport._outbound_queue, transport._sent_queue
+    return not any(waiting)
+
+
 async def self_test() -> None:
     """Make sure that every hook fits. Raises ConfigError that names the one that does not."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -239,6 +255,7 @@ async def self_test() -> None:
         _ = sender.transport._tx_srtp, sender.transport._rx_srtp
         _ = sender.transport.transport._connection._nominated
         _check_srtp(sender.transport)
+        is_acknowledged(peer.createDataChannel("test"))
     except (AttributeError, ImportError, KeyError, TypeError, SrtpError) as error:
         raise ConfigError(
             f"this version of aiortc is not the one that the workers know: {error}",

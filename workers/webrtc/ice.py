@@ -30,6 +30,8 @@ from workers.webrtc.relay import Relay
 from workers.webrtc.servers import ask_servers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipc.clock import Clock
     from workers.udp_mux import Address, Leg, UdpMux
     from workers.webrtc.receiver import Receiver
@@ -44,6 +46,7 @@ MAX_QUEUED = 64
 # A peer is asked whether it is there when it has been silent for one second, and now and then in
 # any case (RFC 7675); it is lost after four. With the pace of the questions, that is within 5 s.
 SILENT_NS = 1 * NS_PER_S
+WARN_NS = 2 * NS_PER_S
 LOST_NS = 4 * NS_PER_S
 ASK_S = 0.5
 ASK_ANYWAY_NS = 5 * NS_PER_S
@@ -190,6 +193,9 @@ class MuxedConnection(Connection):
         self._local_username = random_string(16)
         self.receiver: Receiver | None = None  # who takes media, once it is negotiated
         self.lost = False
+        # Called once per silence of 2 s, whatever may have been expected: media, RTCP, pings.
+        self.on_silent: Callable[[], None] = lambda: None
+        self._warned = False
         self._rtt_ns: int | None = None
         self._answers = 0
         self._checking: asyncio.Task[None] | None = None
@@ -368,6 +374,9 @@ class MuxedConnection(Connection):
                 self._query_consent_task = None
                 await self.close()
                 return
+            if silent_ns >= WARN_NS and not self._warned:
+                self.on_silent()
+            self._warned = silent_ns >= WARN_NS
             if silent_ns < SILENT_NS and now_ns - asked_ns < ASK_ANYWAY_NS:
                 continue
             asked_ns = now_ns

@@ -28,6 +28,7 @@ from workers.webrtc.sdp import Offer, ice_name_of, is_mdns_candidate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ipc.clock import Clock
     from ipc.ice_server import IceServer
     from ipc.messages import Candidate
     from workers.udp_mux import UdpMux
@@ -62,10 +63,14 @@ class Peer:
         on_state: Callable[[Peer, State], None],
         on_message: Callable[[Any], None],
         on_track_status: Callable[[int, bool], None],
+        clock: Clock | None = None,
+        on_silent: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_silent` hears that nothing has come from the caller for 2 s."""
         self.sender = sender
         self.receiver = receiver
-        self.data = DataChannel(on_message, on_track_status)
+        self.data = DataChannel(on_message, on_track_status, clock=clock, on_alive=self._alive)
+        self._on_silent = on_silent
         self.state: State | None = None
         # Why the leg was closed from our side; empty when the caller closed it.
         self.fault = ""
@@ -170,6 +175,7 @@ class Peer:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        await self.data.flush()
         self._pc.remove_all_listeners()
         self.sender.stop()
         self.receiver.stop()
@@ -194,9 +200,18 @@ class Peer:
             state = "lost"  # aiortc closes everything when the path is given up
         if state is not None and state != self.state:
             self.state = state
+            if state == "connected":
+                self._connection.on_silent = self._on_silent
+                self.data.connected()
+            elif state != "connecting":
+                self.data.disconnected()
             if state == "connected" and not self._is_heard:
                 self.sender.begin()
             self._on_state(self, state)
+
+    def _alive(self) -> None:
+        """Something came over the data channel, a ping perhaps: the caller is there."""
+        self._connection.heard()
 
     def _channel_added(self, channel: RTCDataChannel) -> None:
         self.data.adopt(channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -36,7 +37,8 @@ def told() -> list[Message]:
 
 @pytest.fixture
 def session(clock: ManualClock, told: list[Message]) -> Session:
-    return Session("s_1", clock, lambda message: told.append(message), cast("UdpMux", None))
+    mux = cast("UdpMux", SimpleNamespace(received=0, dropped={}))
+    return Session("s_1", clock, lambda message: told.append(message), mux)
 
 
 def make_rings(epoch: int = 1) -> Rings:
