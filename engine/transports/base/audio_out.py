@@ -292,10 +292,16 @@ class AudioOut:
             return
         end = playout.written
         if self.speaking.is_speech(frame):
-            begins = partial(self.speaking.begins, frame)
+            begins = partial(self._begins, frame)
             await held.add(begin + 1, begins, interruptible=frame.interruptible)
         left = partial(self._left, frame)
         await held.add(end, left, interruptible=frame.interruptible, audio=True)
+
+    async def _begins(self, frame: OutputAudioRawFrame) -> None:
+        spoke = self.speaking.active
+        await self.speaking.begins(frame)
+        if self.speaking.active and not spoke:
+            self._queue.poke()  # so that its end is looked for
 
     async def _left(self, frame: OutputAudioRawFrame) -> None:
         await self.speaking.heard(frame)

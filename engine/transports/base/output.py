@@ -6,6 +6,7 @@ audio return ahead of real time offers a `playout` as well, so that nothing over
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ class BaseOutputTransport(FrameProcessor):
         self._audio_chunk_size = 0
         self._media_senders: dict[str | None, Sender] = {}
         self._prepared = False
+        self._pressing: asyncio.Task[None] | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -94,6 +96,8 @@ class BaseOutputTransport(FrameProcessor):
     async def cleanup(self) -> None:
         """End the senders and stop the filter. Safe to call twice."""
         await super().cleanup()
+        if self._pressing is not None:
+            await self.cancel_task(self._pressing)
         for sender in self._media_senders.values():
             await sender.cleanup()
         self._media_senders.clear()
@@ -201,6 +205,20 @@ class BaseOutputTransport(FrameProcessor):
             audio.transport_destination = frame.transport_destination
             await self.write_audio_frame(audio)
 
+    async def _press_now(self, frame: OutputDTMFUrgentFrame) -> None:
+        if self._supports_native_dtmf():
+            await self.write_dtmf(frame)
+            return
+        # Tones take as long as they last: an interruption must not wait behind them.
+        before, self._pressing = self._pressing, None
+
+        async def press() -> None:
+            if before is not None:
+                await asyncio.wait((before,))
+            await self.write_dtmf(frame)
+
+        self._pressing = self.create_task(press(), "urgent keys")
+
     # -- frames -----------------------------------------------------------------------------
 
     async def send_audio(self, frame: OutputAudioRawFrame) -> None:
@@ -233,7 +251,7 @@ class BaseOutputTransport(FrameProcessor):
         elif isinstance(frame, OutputTransportMessageUrgentFrame):
             await self.send_message(frame)
         elif isinstance(frame, OutputDTMFUrgentFrame):
-            await self.write_dtmf(frame)
+            await self._press_now(frame)
         elif isinstance(frame, SystemFrame) or direction is FrameDirection.UPSTREAM:
             await self.push_frame(frame, direction)
         else:

@@ -54,7 +54,7 @@ class Speaking:
         self.active = False
         self._synthesized = False
         self._silent_s = 0.0
-        self._heard_at = self._told_at = -STOP_FALLBACK_S
+        self._heard_at = self._tell_at = 0.0
 
     @staticmethod
     def is_speech(frame: Frame) -> bool:
@@ -82,8 +82,8 @@ class Speaking:
                     await self.stop()
             else:
                 self._silent_s = 0.0
-        if self.active and now - self._told_at >= PERIOD_S:
-            self._told_at = now
+        if self.active and now >= self._tell_at:
+            self._tell_at = now + PERIOD_S
             await self._tell(BotSpeakingFrame)
 
     async def utterance_ended(self) -> None:
@@ -108,8 +108,7 @@ class Speaking:
         if not self.active:
             self.active = True
             self._silent_s = 0.0
-            # Not -inf: the first "speaking" follows with the first audio.
-            self._heard_at, self._told_at = _now(), _now() - PERIOD_S
+            self._heard_at = self._tell_at = _now()
             log.debug("the bot started speaking (%s)", self._destination)
             await self._tell(BotStartedSpeakingFrame)
 

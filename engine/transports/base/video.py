@@ -68,6 +68,7 @@ class Video:
             if image is None:
                 self._changed.clear()
                 await self._changed.wait()
+                due = max(due, loop.time())
                 continue
             now = loop.time()
             if now - due > MAX_LATE_FRAMES * self._interval_s:
