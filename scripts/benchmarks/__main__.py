@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 import typer  # noqa: E402
 
 from scripts.benchmarks import (  # noqa: E402
+    clients,
     echo,
     flush,
     loss,
@@ -164,6 +165,19 @@ def run_loss(
     _finish([loss.measure(sessions, seconds, _shares(percent))], json, markdown)
 
 
+@cli.command("clients")
+def run_clients(
+    json: Json = None,
+    markdown: Markdown = None,
+    percent: Annotated[
+        list[float] | None, typer.Option(help="% lost each way, repeatable", min=0, max=90)
+    ] = None,
+    seconds: Seconds = 15,
+) -> None:
+    """Chromium and werift through a link that loses packets; needs root, Chromium, node."""
+    _finish([clients.measure(seconds, _shares(percent))], json, markdown)
+
+
 @cli.command("receive")
 def run_receive(
     json: Json = None,
@@ -173,7 +187,7 @@ def run_receive(
     seconds: Seconds = 8,
 ) -> None:
     """CPU per session and 20 ms frame of receiving only, and of both ways."""
-    _finish([receive.measure(count or [16, 64], peer_count or [4, 8], seconds)], json, markdown)
+    _finish([receive.measure(count or [16, 32, 64], peer_count or [4, 8], seconds)], json, markdown)
 
 
 @cli.command("memory")
@@ -203,7 +217,7 @@ def run_all(
         "flush": lambda: flush.measure(8, 60),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
-        "receive": lambda: receive.measure([64], [4, 8], 6),
+        "receive": lambda: receive.measure([32, 64], [4, 8], 6),
         "sessions": lambda: sessions.measure([8, 32, 64], [8, 16], 6, plots),
         "memory": lambda: memory.measure(4, 40),
         "quality": quality.measure,

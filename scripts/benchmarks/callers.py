@@ -35,6 +35,7 @@ from scripts.benchmarks.priority import raise_priority  # noqa: E402
 from scripts.benchmarks.speech import Decoder  # noqa: E402
 from scripts.benchmarks.timer import AbsoluteTimer  # noqa: E402
 from tests.fakes.network import Faults  # noqa: E402
+from workers.audio import red  # noqa: E402
 
 SLOTS = 10
 SLOT_NS = 20_000_000 // SLOTS
@@ -114,9 +115,13 @@ class Callers:
         *,
         gap_ms: float = 0.0,
         probes: int = 0,
+        red_level: int = 0,
         request_data: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Place `count` calls, a few at once or one each `gap_ms`; failures tell why."""
+        """Place `count` calls, a few at once or one each `gap_ms`; failures tell why.
+
+        With a `red_level` they offer RED, and send so many earlier packets in each.
+        """
         began = time.monotonic()
         room = asyncio.Semaphore(count if gap_ms else AT_ONCE)
         errors: list[str] = []
@@ -127,7 +132,7 @@ class Callers:
                 if gap_ms:
                     await asyncio.sleep((number - first) * gap_ms / 1000)
                 async with room:
-                    peer = LightPeer(number, self._note)
+                    peer = LightPeer(number, self._note, red_level=red_level)
                     self._peers.append(peer)
                     call = self._calls[number] = {}
                     try:
@@ -232,26 +237,33 @@ class Callers:
         }
 
     def _decoded(self, number: int) -> dict[str, Any]:
-        """What a probe heard: samples (packets, 960), arrival, sequence and payload sizes."""
+        """What a probe heard: samples (packets, 960), arrival, sequence and payload sizes.
+
+        What RED brought back stands before the packet that carried it.
+        """
         peer = self._peers[number]
         decoder = Decoder()
-        heard, sequence, arrival, sizes = [], [], [], []
+        heard: list[Any] = []
+        rows: list[tuple[int, int, int, bool]] = []
+        newest: int | None = None
         for data, when in self._probes[number]:
             try:
                 packet = peer.rx_srtp.unprotect(data)
             except SrtpError:
                 continue
-            payload = packet[12 + 4 * (packet[0] & 0x0F) :]
-            if packet[0] & 0x10:  # a header extension (RFC 3550 section 5.3.1)
-                payload = payload[4 + 4 * int.from_bytes(payload[2:4], "big") :]
-            heard.append(decoder.decode(payload))
-            sequence.append(int.from_bytes(packet[2:4], "big"))
+            sequence = int.from_bytes(packet[2:4], "big")
+            missing = 0 if newest is None else (sequence - newest - 1) & 0xFFFF
+            newest = sequence if missing < 0x8000 else newest
             seconds, nanoseconds = light_peer.TIMESPEC.unpack(when)
-            arrival.append(seconds * 1_000_000_000 + nanoseconds)
-            sizes.append(len(payload))
+            for back, payload in _payloads(packet):
+                if back > (missing if missing < 0x8000 else 0):
+                    continue
+                heard.append(decoder.decode(payload))
+                arrival = seconds * 1_000_000_000 + nanoseconds
+                rows.append(((sequence - back) & 0xFFFF, arrival, len(payload), back > 0))
         return {
             f"pcm_{number}": np.array(heard, np.int16).reshape(-1, 960),
-            f"heard_{number}": np.array([sequence, arrival, sizes], np.int64).reshape(3, -1),
+            f"heard_{number}": np.array(rows, np.int64).reshape(-1, 4).T,
             f"sent_{number}": np.array(peer.log or [], np.int64).reshape(-1, 2).T,
         }
 
@@ -282,6 +294,16 @@ class Callers:
     def close(self) -> None:
         """Stop the timer."""
         self._timer.close()
+
+
+def _payloads(packet: bytes) -> list[tuple[int, bytes]]:
+    """The Opus packets in an RTP packet, oldest first, and how many frames back each lies."""
+    payload = packet[12 + 4 * (packet[0] & 0x0F) :]
+    if packet[0] & 0x10:  # a header extension (RFC 3550 section 5.3.1)
+        payload = payload[4 + 4 * int.from_bytes(payload[2:4], "big") :]
+    if packet[1] & 0x7F != light_peer.RED_TYPE:
+        return [(0, payload)]
+    return [(block.back // light_peer.PACKET_TICKS, block.payload) for block in red.parse(payload)]
 
 
 def _sdp(response: httpx.Response) -> str:

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import aiortc.rtcicetransport
@@ -30,6 +31,7 @@ from pylibsrtp import _binding
 
 from scripts.benchmarks import speech
 from tests.fakes.network import Faults, Network
+from workers.audio import red
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,7 @@ RECEIVE_BUFFER_BYTES = 1 << 20
 MAX_DATAGRAM_BYTES = 2048
 PACKET_TICKS = 960
 TRAILER_BYTES = 160
+RED_TYPE = 63
 CONNECT_DEADLINE_S = 15.0
 _HEADER = struct.Struct("!BBHII")
 TIMESPEC = struct.Struct("@qq")
@@ -163,12 +166,44 @@ def install(address: str = "127.0.0.1") -> None:
     RTCRtpReceiver.receive = nothing  # type: ignore[method-assign]
 
 
+def offer_red(sdp: str) -> str:
+    """An offer of one audio line that offers RED too, over the codec that stands first."""
+    lines = []
+    for line in sdp.splitlines():
+        if line.startswith("m=audio "):
+            over = line.split()[3]
+            line = f"{line} {RED_TYPE}"
+        lines.append(line)
+    lines += [f"a=rtpmap:{RED_TYPE} red/48000/2", f"a=fmtp:{RED_TYPE} {over}/{over}"]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def without_red(sdp: str) -> str:
+    """An answer as aiortc understands it; the same when it has no RED."""
+    lines = []
+    for line in sdp.splitlines():
+        if line.startswith("m=audio "):
+            line = " ".join(word for word in line.split(" ") if word != str(RED_TYPE))
+        if not line.startswith((f"a=rtpmap:{RED_TYPE} ", f"a=fmtp:{RED_TYPE} ")):
+            lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
 class LightPeer:
     """A peer with one audio line. `connected` is set once SRTP has its keys."""
 
-    def __init__(self, number: int, note: Callable[[int, bytes, bytes], None]) -> None:
-        """`note(number, packet, time)` gets every RTP packet as it came, and its timespec."""
+    def __init__(
+        self, number: int, note: Callable[[int, bytes, bytes], None], *, red_level: int = 0
+    ) -> None:
+        """`note(number, packet, time)` gets every RTP packet as it came, and its timespec.
+
+        `red_level`: how many earlier packets each one carries when the server takes RED, which
+        is offered when it is not 0.
+        """
         self.number = number
+        self._red_level = red_level
+        self.red = False
+        self._earlier: deque[tuple[int, bytes]] = deque(maxlen=red_level)
         self._note = note
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connected = asyncio.Event()
@@ -179,8 +214,12 @@ class LightPeer:
         self._index = number * 7 % len(self._packets)  # no two callers say the same at once
         self._sequence = random.randrange(1 << 15)
         self._timestamp = random.randrange(1 << 32)
-        self._buffer = bytearray(max(map(len, self._packets)) + 12 + TRAILER_BYTES)
+        largest = (max(map(len, self._packets)) + 4) * (1 + red_level)
+        self._buffer = bytearray(largest + 12 + TRAILER_BYTES)
         self._last = b""
+        self._got = 0
+        # Highest sequence number at the last report.
+        self._reported: int | None = None
         self.sent = 0
         # What left: the packet of the speech, and when (CLOCK_MONOTONIC ns); None: not noted.
         self.log: list[tuple[int, int]] | None = None
@@ -191,10 +230,15 @@ class LightPeer:
         """The SDP of an offer that sends and receives audio."""
         self._pc.addTransceiver("audio", direction="sendrecv")
         await self._pc.setLocalDescription(await self._pc.createOffer())
-        return str(self._pc.localDescription.sdp)
+        sdp = str(self._pc.localDescription.sdp)
+        return offer_red(sdp) if self._red_level else sdp
 
     async def accept(self, sdp: str) -> None:
         """Take the answer and wait until media may flow. Raises ConnectionError."""
+        if self._red_level:
+            plain = without_red(sdp)
+            self.red = plain.splitlines() != sdp.splitlines()
+            sdp = plain
         await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
@@ -283,6 +327,7 @@ class LightPeer:
 
     def _take(self, data: bytes, when: bytes) -> None:
         self._last = data
+        self._got += 1
         self._note(self.number, data, when)
 
     def drain(self) -> None:
@@ -296,6 +341,9 @@ class LightPeer:
             return
         payload = self._packets[self._index]
         self._index = (self._index + 1) % len(self._packets)
+        kind = self._payload_type
+        if self.red:
+            kind, payload = RED_TYPE, self._wrapped(payload)
         buffer = self._buffer
         size = 12 + len(payload)
         marker = 0x80 if self.sent == 0 else 0
@@ -303,7 +351,7 @@ class LightPeer:
             buffer,
             0,
             0x80,
-            self._payload_type | marker,
+            kind | marker,
             self._sequence,
             self._timestamp,
             self._ssrc,
@@ -319,13 +367,29 @@ class LightPeer:
         except OSError:  # the other end went away; ICE will tell
             pass
 
+    def _wrapped(self, payload: bytes) -> bytes:
+        """With the packets before it (RFC 2198); remembers this one for the next."""
+        timestamp, kind = self._timestamp, self._payload_type
+        blocks = [
+            (kind, (timestamp - then) & 0xFFFFFFFF, len(data)) for then, data in self._earlier
+        ]
+        old = b"".join(data for _, data in self._earlier)
+        self._earlier.append((timestamp, payload))
+        return red.header(blocks, kind) + old + payload
+
     def report(self) -> None:
-        """Send a receiver report (RFC 3550 section 6.4.2): a sign of life of a silent caller."""
+        """Send a receiver report (RFC 3550 section 6.4.2): what got lost since the last one.
+
+        It is a silent caller's sign of life too.
+        """
         light = self._light
         if light is None or not self._last:
             return
         (highest,) = struct.unpack_from("!H", self._last, 2)
-        block = self._last[8:12] + struct.pack("!IIIII", 0, highest, 0, 0, 0)
+        due = 0 if self._reported is None else (highest - self._reported) & 0xFFFF
+        lost = min(255, max(0, due - self._got) * 256 // due) if due else 0
+        self._reported, self._got = highest, 0
+        block = self._last[8:12] + struct.pack("!IIIII", lost << 24, highest, 0, 0, 0)
         report = struct.pack("!BBHI", 0x81, 201, 7, self._ssrc) + block
         light.sendto(bytes(self._tx_srtp.protect_rtcp(report)), self._address)
 

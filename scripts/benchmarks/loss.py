@@ -1,7 +1,8 @@
 """Echo through losses: how many frames the bot returns, and how much the caller makes up.
 
 The light callers lose packets themselves, each way, by the seeded network of the tests, from the
-moment at which the call is set up. They offer no RED, so nothing of the way back is recovered.
+moment at which the call is set up. First they offer no RED; then they do, and send two earlier
+packets in each. What was lost counts as recovered when it came in a later packet.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ SETTLE_S = 3.0
 MUST_NOT_RETURNED = {0.05: 3.0}
 MUST_CONCEALED = {0.05: 8.0}
 """Percent, of the frames due."""
+MUST_NOT_RECOVERED = {0.2: 5.0}
+"""Percent, of the lost frames, when RED carries two earlier ones."""
+RED_LEVEL = 2
 SEED = 11
 VOID_MS = 15.0
 
@@ -44,36 +48,52 @@ class Shares:
     silent: float
     """Of those that came: without sound. The speech has no pause."""
     received: float
+    """That reached the caller, in a later packet (RED) too."""
+    recovered: float
+    """Of those that were lost on the way to it."""
+    lost: int
+    """How many those were."""
 
 
 def measure(sessions: int, seconds: float, losses: list[float]) -> Report:
     """`sessions` callers on each kind of server, at each share of loss, each way."""
     report = Report("Echo through losses, each way, at the caller's socket")
     for loss in losses:
-        for kind in (ENGINE, STOCK):
-            say(f"{kind}, {sessions} sessions, {loss:.0%} loss each way")
-            _run(report, kind, loss, sessions, seconds)
+        for kind, red_level in ((ENGINE, 0), (ENGINE, RED_LEVEL), (STOCK, 0)):
+            with_red = f", RED level {red_level}" if red_level else ""
+            say(f"{kind}, {sessions} sessions, {loss:.0%} loss each way{with_red}")
+            name = f"{'' if kind == ENGINE else f'peer: {kind}: '}{loss:.0%} loss{with_red}: "
+            _run(report, name, kind, loss, sessions, seconds, red_level)
     report.notes.append(
         "Not returned: frames due that did not leave the server, or left it silent. Made up by "
-        "the caller: frames due that did not reach it; it offers no RED. The same seeds for all. "
-        "Under p50 stands the mean of the callers, under max the worst."
+        "the caller: frames due that did not reach it, in a later packet (RED) neither. RED: the "
+        f"caller sends {RED_LEVEL} earlier packets in each, the server what its reports ask for; "
+        "stock aiortc has none. The same seeds for all. Under p50 stands the mean of the "
+        "callers, under max the worst."
     )
     return report
 
 
-def _run(report: Report, kind: str, loss: float, sessions: int, seconds: float) -> None:
+def _run(
+    report: Report,
+    name: str,
+    kind: str,
+    loss: float,
+    sessions: int,
+    seconds: float,
+    red_level: int,
+) -> None:
     ours = kind == ENGINE
-    name = f"{'' if ours else f'peer: {kind}: '}{loss:.0%} loss: "
     with processes.start(kind, Job(mode="echo")) as server, recording.callers() as callers:
-        why = windows.place(server, callers, sessions, probes=sessions)
+        why = windows.place(server, callers, sessions, probes=sessions, red_level=red_level)
         if why:
             report.put(f"{name}calls", "", {}, 0, void=f"not held: {why[:60]}")
             return
         callers.impair(Faults(loss=loss), SEED)
         callers.window(SETTLE_S)
-        began, before = time.monotonic(), made_up(server)
+        began, before = time.monotonic(), heard_by(server)
         seen = callers.window(seconds)
-        after, ended = made_up(server), time.monotonic()
+        after, ended = heard_by(server), time.monotonic()
     due = seen.seconds * FRAMES_PER_S
     found = [shares(probe, due) for probe in seen.probes]
     # Shares, not times: a core that stood still delays frames and takes none away.
@@ -99,34 +119,64 @@ def _run(report: Report, kind: str, loss: float, sessions: int, seconds: float) 
         )
     if ours:
         given = (ended - began) * FRAMES_PER_S * PACKET * sessions
-        share = 100 * (after - before) / given
+        grown = {what: after[what] - before[what] for what in after}
+        share = 100 * grown["concealedSamples"] / given
         report.put(f"{name}made up in the mic ring", "%", share, count, void=void)
+        if red_level:
+            not_recovered(report, name, loss, grown, found, void)
+
+
+def not_recovered(
+    report: Report,
+    name: str,
+    loss: float,
+    grown: dict[str, float],
+    found: list[Shares],
+    void: str,
+) -> None:
+    """The rows of what RED should have brought back, at the server and at the callers."""
+    must = MUST_NOT_RECOVERED.get(loss)
+    name += "lost frames not recovered"
+    lost = round(grown["packetsLost"])
+    here = 100 * (1 - grown["packetsRecovered"] / max(1, lost))
+    report.put(f"{name}, here", "%", here, lost, must=must, void=void)
+    there = [100 * (1 - share.recovered) for share in found]
+    values = {"p50": float(np.mean(there)), "max": max(there)}
+    lost = sum(share.lost for share in found)
+    report.put(f"{name}, at the caller", "%", values, lost, must=must, void=void)
 
 
 def shares(probe: Heard, due: float) -> Shares:
     """What of the frames due became of one caller's."""
     if not len(probe.sequence):
-        return Shares(0.0, 0.0, 0.0)
+        return Shares(0.0, 0.0, 0.0, 0.0, 0)
     numbers = np.unique((probe.sequence - probe.sequence[0] + 0x8000) & 0xFFFF)
     levels = speech.frames_db(np.ascontiguousarray(probe.pcm).reshape(-1), PACKET)
+    span = float(numbers[-1] - numbers[0] + 1)
+    recovered = int(np.count_nonzero(probe.recovered))
+    lost = round(span) - len(numbers) + recovered
     return Shares(
-        sent=min(1.0, float(numbers[-1] - numbers[0] + 1) / due),
+        sent=min(1.0, span / due),
         silent=float(np.mean(levels < SILENT_DB)),
         received=min(1.0, len(numbers) / due),
+        recovered=recovered / max(1, lost),
+        lost=lost,
     )
 
 
-def made_up(server: Server) -> int:
-    """Samples that were made up for what callers said, silence included, of all calls."""
+def heard_by(server: Server) -> dict[str, float]:
+    """What our server's statistics say of what callers said, summed over all calls."""
+    sums = dict.fromkeys(("concealedSamples", "packetsLost", "packetsRecovered"), 0.0)
     if not server.is_engine:
-        return 0
-    concealed = 0
+        return sums
     with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as http:
         for session in http.get("/api/sessions").json():
             records: dict[str, dict[str, Any]] = http.get(
                 f"/api/sessions/{session['id']}/stats"
             ).json()
             for record in records.values():
-                if record.get("type") == "inbound-rtp":
-                    concealed += record["concealedSamples"]
-    return concealed
+                if record.get("type") not in ("inbound-rtp", "backbeat-media"):
+                    continue
+                for name in sums:
+                    sums[name] += record.get(name, 0)
+    return sums

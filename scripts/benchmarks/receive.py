@@ -28,9 +28,13 @@ def measure(counts: list[int], peer_counts: list[int], seconds: float) -> Report
     for point in points:
         sessions.add(report, point, points)
     for point in points:
-        ratio = sessions.ratio(point, points) if point.mode == "both" else None
-        if ratio is not None:
-            name = f"both ways, {point.sessions} sessions: ours by the stock bot's"
+        if point.kind != ENGINE or point.mode != "both":
+            continue
+        name = f"both ways, {point.sessions} sessions: ours by the stock bot's"
+        ratio = sessions.ratio(point, points)
+        if ratio is None:
+            report.put(name, "", {}, 0, must=MUST_SHARE, void="a load was not held, or is void")
+        else:
             report.put(name, "", 1 / ratio, 1, must=MUST_SHARE)
     report.add(yardstick.NAME, "µs", speed)
     report.notes += [

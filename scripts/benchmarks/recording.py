@@ -45,6 +45,8 @@ class Heard:
     payload_bytes: wire.Ints
     sent: wire.Ints = field(default_factory=lambda: np.zeros((2, 0), np.int64))
     """What the probe said: the packet of the speech, and when it left (CLOCK_MONOTONIC ns)."""
+    recovered: wire.Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """1 for packets that came in another one (RED), 0 for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class CallerProcess:
         *,
         gap_ms: float = 0.0,
         probes: int = 0,
+        red_level: int = 0,
         request_data: dict[str, Any] | None = None,
         allow_failures: bool = False,
     ) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class CallerProcess:
             count=count,
             gap_ms=gap_ms,
             probes=probes,
+            red_level=red_level,
             request_data=request_data or {},
         )
         if answer["failed"] and not allow_failures:
@@ -196,7 +200,7 @@ def read(file: Path, facts: dict[str, Any]) -> Recording:
 
 
 def _heard(number: int, arrays: Mapping[str, NDArray[Any]]) -> Heard:
-    sequence, arrival_ns, payload_bytes = arrays[f"heard_{number}"]
+    sequence, arrival_ns, payload_bytes, recovered = arrays[f"heard_{number}"]
     return Heard(
         number,
         arrays[f"pcm_{number}"],
@@ -204,6 +208,7 @@ def _heard(number: int, arrays: Mapping[str, NDArray[Any]]) -> Heard:
         arrival_ns,
         payload_bytes,
         arrays[f"sent_{number}"],
+        recovered,
     )
 
 

@@ -127,10 +127,12 @@ def say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def place(server: Server, callers: CallerProcess, count: int, *, probes: int = 0) -> str:
+def place(
+    server: Server, callers: CallerProcess, count: int, *, probes: int = 0, red_level: int = 0
+) -> str:
     """Set up calls; why it failed, or nothing."""
     try:
-        outcome = callers.call(server.url, count, probes=probes)
+        outcome = callers.call(server.url, count, probes=probes, red_level=red_level)
     except CallersFailed as error:
         return str(error)
     say(f"{outcome['live']} calls live after {outcome['took_s']:.1f} s")

@@ -6,9 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
-from scripts.benchmarks import wire
+from scripts.benchmarks import loss, wire
+from scripts.benchmarks.processes import Server
 from scripts.benchmarks.recording import callers
+from tests.fakes.network import Faults
 from tests.fakes.serve import ServeProcess
 
 if TYPE_CHECKING:
@@ -36,6 +39,27 @@ async def test_two_light_callers_get_back_what_they_say(runtime_dir: Path) -> No
     loud = np.abs(probe.pcm.astype(np.int32)).max(axis=1) > 1000
     assert np.mean(loud) > 0.5
     assert len(seen.lateness_ns) > 0
+
+
+async def test_redundancy_brings_back_what_light_callers_lose_both_ways(runtime_dir: Path) -> None:
+    async with ServeProcess(runtime_dir) as serve:
+        await serve.settled()
+        seen, server = await asyncio.to_thread(_lossy_call, serve.url)
+    (probe,) = seen.probes
+    found = loss.shares(probe, seen.seconds * 50)
+    assert found.lost >= 10
+    assert found.recovered >= 0.85
+    assert server["packetsLost"] >= 10
+    assert server["packetsRecovered"] >= 0.85 * server["packetsLost"]
+
+
+def _lossy_call(url: str) -> tuple[Recording, dict[str, float]]:
+    with callers(priority=False) as process:
+        process.call(url, 1, probes=1, red_level=2)
+        process.impair(Faults(loss=0.2), 3)
+        process.window(3.0)  # until reports have raised the redundancy
+        seen = process.window(4.0)
+        return seen, loss.heard_by(Server(url, psutil.Process(), is_engine=True))
 
 
 def _call(url: str) -> Recording:

@@ -51,4 +51,4 @@ def test_shares_count_what_left_what_came_and_what_was_silent() -> None:
 def test_of_a_caller_who_heard_nothing_all_is_missing() -> None:
     none = np.zeros(0, np.int64)
     heard = Heard(0, np.zeros((0, PACKET), np.int16), none, none, none)
-    assert loss.shares(heard, 100) == loss.Shares(0, 0, 0)
+    assert loss.shares(heard, 100) == loss.Shares(0, 0, 0, 0, 0)
