@@ -119,11 +119,18 @@ class MuxTransport:
 class UdpMux:
     """The sockets of a worker and the way from each datagram to its leg."""
 
-    def __init__(self, clock: Clock, gate: Gate, due_ns: Callable[[], int]) -> None:
-        """`due_ns` tells when the next slot begins."""
+    def __init__(
+        self,
+        clock: Clock,
+        gate: Gate,
+        due_ns: Callable[[], int],
+        on_read: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`due_ns` tells when the next slot begins; `on_read` hears of reading between slots."""
         self._clock = clock
         self._gate = gate
         self._due_ns = due_ns
+        self._on_read = on_read
         self._sockets: dict[str, socket.socket] = {}
         self._legs: dict[Address, Receiving] = {}
         self._names: dict[tuple[str, str], Receiving] = {}
@@ -223,6 +230,7 @@ class UdpMux:
 
     def _readable(self, sock: socket.socket, local: str) -> None:
         self._read(sock, local, BATCH, self._due_ns() - QUIET_NS)
+        self._on_read()
 
     def _read(self, sock: socket.socket, local: str, most: int, until_ns: int) -> None:
         buffer, legs, clock = self.buffer, self._legs, self._clock

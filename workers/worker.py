@@ -102,7 +102,7 @@ class Worker:
             share_certificate()
             hooks.shorten_chunks()
             directory = Path(settings.runtime_dir)
-            self._ropes = BellRopes(self._context, directory)
+            self._ropes = BellRopes(directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"
             self._streams = StreamHost(self._context, self._endpoint)
             self._start_media()
@@ -135,7 +135,9 @@ class Worker:
         self._pacer = Pacer(now_ns, on_fault=self._session_failed, drain=self._take_in)
         self._gate = Gate(loop, self._clock, lambda: self._pacer.due_ns)
         settings = self._settings
-        self._mux = UdpMux(self._clock, self._gate, lambda: self._pacer.due_ns)
+        self._mux = UdpMux(
+            self._clock, self._gate, lambda: self._pacer.due_ns, on_read=self._ropes.ring
+        )
         self._undo.callback(self._mux.close)
         addresses = ice.local_addresses(settings.ice_addresses)
         self._udp_port = self._mux.open(
@@ -158,13 +160,13 @@ class Worker:
             due_ns = self._pacer.run(clock.now_ns())
         finally:
             self._timer.arm(self._pacer.due_ns)
-        if self._pacer.at_frame:
-            self._ropes.ring_waiting()
-            if self._streams is not None:
-                try:
-                    self._streams.pump()
-                except Exception:
-                    log.exception("the media streams failed")
+        at_frame = self._pacer.at_frame
+        self._ropes.ring(waiting=at_frame)
+        if at_frame and self._streams is not None:
+            try:
+                self._streams.pump()
+            except Exception:
+                log.exception("the media streams failed")
         now_ns = clock.now_ns()
         if now_ns >= self._beat_due_ns:
             self._beat(now_ns)

@@ -131,7 +131,7 @@ class Registration:
             hello.bell = bell.new_name()
             path = bell.path_of(self._directory, hello.bell)
             try:
-                self._bell = bell.Bell(self._context, path, self._rung)
+                self._bell = bell.Bell(path, self._rung)
             except ConfigError as error:
                 raise BotError("the engine's directory is gone", code=error.code) from error
         welcome = await self._channel.request(hello, timeout_s=HELLO_DEADLINE_S)
