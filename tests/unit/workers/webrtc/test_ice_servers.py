@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import aioice
@@ -239,6 +240,30 @@ async def test_a_peer_whose_relay_hangs_up_is_lost(mux: UdpMux, server: TurnServ
     assert not relay_of(ours).send_media(b"\x80", (HERE, 9))
     await ours.close()
     await theirs.close()
+
+
+async def test_addresses_from_which_no_way_leads_to_the_server_do_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a bridge, say; the second one answers, and then the others have only a moment."""
+    hosts = [
+        SimpleNamespace(local_candidate=SimpleNamespace(host=f"10.0.0.{n}", port=9))
+        for n in range(1, 5)
+    ]
+    reflexive = SimpleNamespace(host="198.51.100.9", port=9)
+
+    async def ask(protocol: Any, _server: object) -> tuple[Any, None]:
+        if protocol is hosts[0]:
+            raise stun.TransactionTimeout
+        if protocol is not hosts[1]:
+            await asyncio.Event().wait()
+        return reflexive, None
+
+    monkeypatch.setattr(servers, "server_reflexive_candidate", ask)
+    monkeypatch.setattr(servers, "DEADLINE_S", 1_000)
+    bare = SimpleNamespace(stun_server=("stun.example", 3478), turn_server=None, hosts=hosts)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await servers.ask_servers(cast("MuxedConnection", bare), 1) == [reflexive]
 
 
 # -- hostile and bounded --------------------------------------------------------------------------
