@@ -18,6 +18,7 @@ from aioice import stun
 from aioice.turn import TurnStreamMixin, make_integrity_key
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 Address = tuple[str, int]
@@ -74,7 +75,12 @@ class TurnServer:
     """Use as an async context manager. With `silent` it takes everything and says nothing."""
 
     def __init__(
-        self, *, username: str = "ada", credential: str = "swordfish", silent: bool = False
+        self,
+        *,
+        username: str = "ada",
+        credential: str = "swordfish",
+        silent: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.silent = silent
         self.mapped: Address | None = None  # what Binding answers, in place of the truth
@@ -82,6 +88,7 @@ class TurnServer:
         self.allocations: dict[object, _Allocation] = {}
         self.relayed: set[Address] = set()  # every relayed address that there ever was
         self._username = username
+        self._tls = tls  # of what comes over TCP
         self._key = make_integrity_key(username, REALM, credential)
         self.forget_nonce()
 
@@ -94,7 +101,7 @@ class TurnServer:
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), (HERE, 0))
         self.address: Address = self._udp.get_extra_info("sockname")
         self._connections: set[asyncio.Transport] = set()
-        self._tcp = await loop.create_server(lambda: _Tcp(self), HERE, 0)
+        self._tcp = await loop.create_server(lambda: _Tcp(self), HERE, 0, ssl=self._tls)
         self.tcp_address: Address = self._tcp.sockets[0].getsockname()
         return self
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
+import ssl
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import aioice
 import pytest
 from aioice import stun
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ipc.clock import MonotonicClock
 from tests.fakes.turn import TurnServer
@@ -21,6 +29,7 @@ from workers.webrtc.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from workers.webrtc.receiver import Receiver
 
@@ -56,6 +65,7 @@ def leg(
     stun_at: tuple[str, int] | None = None,
     turn_at: tuple[str, int] | None = None,
     transport: str = "udp",
+    tls: bool = False,
     credential: str = "swordfish",
 ) -> MuxedConnection:
     here: dict[str, Any] = {"mux": mux, "clock": MonotonicClock(), "public_addresses": {}}
@@ -66,6 +76,7 @@ def leg(
         turn_username="ada",
         turn_password=credential,
         turn_transport=transport,
+        turn_ssl=tls,
     )
     return made
 
@@ -105,6 +116,34 @@ def relay_of(one: MuxedConnection) -> Relay:
     transports: list[Any] = [protocol.transport for protocol in one._protocols]
     (found,) = [transport for transport in transports if isinstance(transport, Relay)]
     return found
+
+
+def certificate_for(address: str, directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate, and the context of the server that has it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    now = datetime.datetime.now(tz=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    public, private = directory / "public.pem", directory / "private.pem"
+    public.write_bytes(certificate.public_bytes(Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    return public, context
 
 
 class Media:
@@ -167,6 +206,20 @@ async def test_a_call_whose_only_path_is_the_relay_has_data_and_media_both_ways(
     await theirs.close()
     assert not server.allocations
     assert not mux._legs
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_server_over_tls_is_used_when_its_certificate_is_trusted(
+    mux: UdpMux, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    certificate, context = certificate_for(HERE, tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with TurnServer(tls=context) as server:
+        ours = leg(mux, turn_at=server.tcp_address, transport="tcp", tls=True)
+        assert await gather(ours) == (["host", "relay"] if trusted else ["host"])
+        await ours.close()
+        assert not server.allocations
 
 
 async def test_a_stale_nonce_is_no_obstacle(mux: UdpMux, server: TurnServer) -> None:
