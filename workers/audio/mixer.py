@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workers.audio.sound import Pcm, Sound
 
 FADE_PARTS = 8  # of a frame: 2.5 ms
+LOWEST, HIGHEST = np.float32(-32_768), np.float32(32_767)
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
@@ -47,6 +48,7 @@ class Mixer:
         fade = count // FADE_PARTS
         self._channels = channels
         self._sum = np.zeros(size, np.float32)
+        self._speech = np.zeros(size, np.float32)
         self._gains = np.zeros(size, np.float32)
         self._ramp = np.repeat(np.arange(1, count + 1, dtype=np.float32) / max(1, count), channels)
         falling = np.linspace(1, 0, fade, endpoint=False, dtype=np.float32)
@@ -125,7 +127,9 @@ class Mixer:
         self._background(total, channels)
         fade = len(self._falling)
         if speaking:
-            total += frame
+            speech = self._speech
+            np.copyto(speech, frame)  # a sum of two types would allocate
+            total += speech
             if fade:
                 self._tail[:] = frame.reshape(-1, channels)[: -fade - 1 : -1]
         elif self._speaking and fade:
@@ -134,7 +138,8 @@ class Mixer:
             total[: fade * channels] += tail.reshape(-1)
         self._speaking = speaking
         np.rint(total, out=total)
-        np.clip(total, -32_768, 32_767, out=total)
+        np.maximum(total, LOWEST, out=total)
+        np.minimum(total, HIGHEST, out=total)
         np.copyto(frame, total, casting="unsafe")
 
     def undo(self) -> None:

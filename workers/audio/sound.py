@@ -93,7 +93,8 @@ def load(
     pcm = _at_rate(pcm, source_hz, hz, loop=loop)
     if not len(pcm):
         raise _unreadable(path, "it holds no sound")
-    (_join_ends if loop else _fade_out)(pcm, hz * JOIN_MS // 1000)
+    count = hz * JOIN_MS // 1000
+    pcm = _with_joined_ends(pcm, count) if loop else _with_faded_end(pcm, count)
     mono = pcm[:, 0] if pcm.shape[1] == 1 else _in_pieces(pcm, _mean)
     stereo = None
     if channels == 2:
@@ -160,27 +161,29 @@ def _at_rate(pcm: Pcm, source_hz: int, hz: int, *, loop: bool) -> Pcm:
     return resampled
 
 
-def _join_ends(pcm: Pcm, count: int) -> None:
-    """Let a loop begin where its end was heading: the step between them fades over `count`.
+def _with_joined_ends(pcm: Pcm, count: int) -> Pcm:
+    """A loop that was cut anywhere, its end running over into its beginning for `count`.
 
-    A loop that was cut to fit goes on where a straight line through its end does, and is
-    changed by next to nothing.
+    One that was cut to fit, where a straight line through the end misses the beginning no more
+    than any such line its next sample, stays as it is.
     """
-    count = min(count, len(pcm))
-    if len(pcm) < 3 or count < 2:
-        return
-    end = pcm[-2:].astype(np.float64)
-    step = 2 * end[1] - end[0] - pcm[0]
-    fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(count) / count)
-    joined = pcm[:count] + step * fade[:, np.newaxis]
-    pcm[:count] = np.rint(joined).clip(-32_768, 32_767).astype(np.int16)
+    if len(pcm) < 4 * count:
+        return pcm
+    end, start = pcm[-count:].astype(np.float64), pcm[:count].astype(np.float64)
+    step = np.abs(2 * end[-1] - end[-2] - start[0])
+    usual = np.abs(np.diff(np.stack([end, start]), 2, axis=1)).max(axis=(0, 1))
+    if (step <= 1.5 * usual + 2).all():
+        return pcm
+    fade = (0.5 + 0.5 * np.cos(np.pi * np.arange(count) / count))[:, np.newaxis]
+    pcm[:count] = np.rint(end * fade + start * (1 - fade)).astype(np.int16)
+    return pcm[:-count]
 
 
-def _fade_out(pcm: Pcm, count: int) -> None:
+def _with_faded_end(pcm: Pcm, count: int) -> Pcm:
     count = min(count, len(pcm))
-    if count:
-        fade = np.linspace(1, 0, count)[:, np.newaxis]
-        pcm[-count:] = np.rint(pcm[-count:] * fade).astype(np.int16)
+    fade = np.linspace(1, 0, count)[:, np.newaxis]
+    pcm[-count:] = np.rint(pcm[-count:] * fade).astype(np.int16)
+    return pcm
 
 
 def _mean(piece: Pcm) -> Pcm:
