@@ -49,11 +49,37 @@ REPLACED: list[tuple[Any, str]] = [
     (aioice.ice.Connection, "check_complete"),
     (aioice.ice.Connection, "query_consent"),
     (aioice.ice.Connection, "protocol_lost"),
+    (aioice.ice.Connection, "data_received"),
+    (aioice.ice.Connection, "build_request"),
+    (aioice.ice.Connection, "_remote_candidates_expected"),
+    (aioice.ice.CandidatePair.State, "SUCCEEDED"),
+    (aioice.ice.StunProtocol, "request"),
+    (aioice.ice.StunProtocol, "connection_made"),
+    (aioice.ice.StunProtocol, "connection_lost"),
     (aioice.turn.TurnClientUdpProtocol, "connect"),
     (aioice.turn.TurnClientUdpProtocol, "delete"),
     (aioice.turn.TurnClientUdpProtocol, "channel_bind"),
     (aioice.turn.TurnClientUdpProtocol, "_send"),
 ]
+# What `ice` reads and writes of a connection of aioice's, and `relay` of a TURN client.
+OF_CONNECTION = (
+    "_closing",
+    "_early_checks",
+    "_local_username",
+    "_nominated",
+    "_protocols",
+    "_query_consent_task",
+    "_queue",
+    "_remote_candidates",
+)
+OF_TURN_CLIENT = (
+    "channel_to_peer",
+    "mapped_address",
+    "peer_to_channel",
+    "receiver",
+    "refresh_task",
+    "relayed_address",
+)
 
 
 class ParkedSender:
@@ -253,6 +279,9 @@ async def self_test() -> None:
         if not callable(transceiver.receiver.receive):
             raise AttributeError("RTCRtpReceiver.receive")
         _ = sender.transport._tx_srtp, sender.transport._rx_srtp
+        # Stock ones: what a class of ours sets itself would hide that nobody else does.
+        _check_state(aioice.ice.Connection(ice_controlling=True), OF_CONNECTION)
+        _check_state(aioice.turn.TurnClientUdpProtocol(("", 0), None, None, 1, 1), OF_TURN_CLIENT)
         _ = sender.transport.transport._connection._nominated
         _check_srtp(sender.transport)
         is_acknowledged(peer.createDataChannel("test"))
@@ -267,18 +296,35 @@ async def self_test() -> None:
             await peer.close()
 
 
+def _check_state(of: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in vars(of):
+            raise AttributeError(f"{type(of).__name__}.{name}")
+
+
 def _check_srtp(transport: RTCDtlsTransport) -> None:
-    """One packet through SRTP in place and back."""
+    """One packet of each kind through SRTP and back, both in place."""
     key = bytes(range(30))
     profile = Policy.SRTP_PROFILE_AES128_CM_SHA1_80
     transmit = Policy(key=key, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=profile)
     receive = Policy(key=key, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=profile)
     packet = bytes([0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]) + random.randbytes(20)
+    report = bytes([0x80, 201, 0, 1, 0, 0, 0, 1])
     buffer = bytearray(packet.ljust(200, b"\0"))
-    before, transport._tx_srtp = transport._tx_srtp, Session(policy=transmit)
+    before = transport._tx_srtp, transport._rx_srtp
+    transport._tx_srtp, transport._rx_srtp = Session(policy=transmit), Session(policy=receive)
     try:
-        length = Protector(transport, buffer).protect(len(packet))
+        protector, unprotector = Protector(transport, buffer), Unprotector(transport, buffer)
     finally:
-        transport._tx_srtp = before
-    if Session(policy=receive).unprotect(bytes(buffer[:length])) != packet:
+        transport._tx_srtp, transport._rx_srtp = before
+    length = protector.protect(len(packet))
+    if not length or buffer.startswith(packet):
         raise TypeError("libsrtp does not protect in place")
+    if unprotector.unprotect(length) != len(packet) or not buffer.startswith(packet):
+        raise TypeError("libsrtp does not undo in place what it has protected")
+    hidden = protector.protect_rtcp(report)
+    buffer[: len(hidden)] = hidden
+    if unprotector.unprotect_rtcp(len(hidden)) != len(report) or not buffer.startswith(report):
+        raise TypeError("libsrtp does not undo reports in place")
+    if unprotector.unprotect_rtcp(len(hidden)):
+        raise TypeError("libsrtp takes what is not authentic")

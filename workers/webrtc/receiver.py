@@ -163,29 +163,22 @@ class Receiver:
 
     # -- per packet ---------------------------------------------------------------------------
 
-    def media(self, length: int, now_ns: int) -> None:
-        """A datagram lies at the start of the buffer."""
-        unprotector = self._unprotector
+    def media(self, length: int, now_ns: int, plain: bool = False) -> None:
+        """A datagram lies at the start of the buffer; `plain` is RTP whose SRTP was undone."""
+        unprotector, reorder = self._unprotector, self.reorder
         if unprotector is None or length < HEADER.size:
             self.malformed += 1
             return
         buffer = self._buffer
-        if 192 <= buffer[1] <= 223:  # RFC 5761
-            self._take_rtcp(unprotector.unprotect_rtcp(length), now_ns)
-            return
-        length = unprotector.unprotect(length)
-        if not length:
-            self.rejected += 1
-            return
-        self.heard()
-        self._take(length, now_ns)
-        if self._wrote:
-            self._wrote = False
-            self._grew(now_ns)
-
-    def _take(self, length: int, now_ns: int) -> None:
-        """A packet lies at the start of the buffer, without SRTP."""
-        buffer, reorder = self._buffer, self.reorder
+        if not plain:
+            if 192 <= buffer[1] <= 223:  # RFC 5761
+                self._take_rtcp(unprotector.unprotect_rtcp(length), now_ns)
+                return
+            length = unprotector.unprotect(length)
+            if not length:
+                self.rejected += 1
+                return
+            self.heard()
         first, second, sequence, timestamp, ssrc = HEADER.unpack_from(buffer)
         start, end = HEADER.size + 4 * (first & SOURCES), length
         if first & EXTENDED:
@@ -225,6 +218,9 @@ class Receiver:
                 self._take_copies(sequence, timestamp, bytes(buffer[start:end]), now_ns)
             kind, start = newest
         reorder.arrive(sequence, timestamp, kind, self._address + start, end - start, now_ns)
+        if self._wrote:
+            self._wrote = False
+            self._grew(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Each slot: what does not come is concealed or silent."""
@@ -276,7 +272,7 @@ class Receiver:
         if held:
             for earlier in held:
                 self._buffer[: len(earlier)] = earlier
-                self._take(len(earlier), now_ns)
+                self.media(len(earlier), now_ns, plain=True)
             self._buffer[:length] = packet
         return self.arrivals
 
