@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
-from engine.http import health, offer, stats
+from engine.http import health, offer, start, stats
 from engine.http.errors import body, status_of
 from engine.http.parts import Parts
 from ipc.errors import AuthError, BackbeatError
@@ -64,6 +64,7 @@ def router(parts: Parts, *, loopback: bool) -> APIRouter:
     """The routes for callers and operators, without the page."""
     routes = APIRouter()
     routes.include_router(offer.router(parts))
+    routes.include_router(start.router(parts))
     routes.include_router(stats.router(parts, loopback=loopback))
     routes.include_router(health.router(parts))
     return routes

@@ -67,6 +67,34 @@ class Success(BaseModel):
     status: Literal["success"] = "success"
 
 
+async def answer(parts: Parts, request: OfferRequest, response: Response) -> OfferAnswer:
+    """Begin or renegotiate a call; the header `Server-Timing` tells how long that took."""
+    began_ns = time.monotonic_ns()
+    sdp, pc_id = await parts.sessions.offer(
+        request.sdp,
+        pc_id=request.pc_id,
+        restart=bool(request.restart_pc),
+        request_data=request.request_data,
+    )
+    took_ms = (time.monotonic_ns() - began_ns) / NS_PER_MS
+    response.headers["Server-Timing"] = f"answer;dur={took_ms:.2f}"
+    return OfferAnswer(sdp=sdp, pc_id=pc_id)
+
+
+async def take_candidates(parts: Parts, request: CandidatesRequest) -> Success:
+    """Add trickled candidates to a call."""
+    candidates = [
+        messages.Candidate(
+            candidate=given.candidate,
+            sdp_mid=given.sdp_mid,
+            sdp_mline_index=given.sdp_mline_index,
+        )
+        for given in request.candidates
+    ]
+    await parts.sessions.add_candidates(request.pc_id, candidates)
+    return Success()
+
+
 def router(parts: Parts) -> APIRouter:
     """The signaling routes over an engine's sessions."""
     routes = APIRouter(tags=["signaling"], route_class=CodedRoute)
@@ -77,32 +105,12 @@ def router(parts: Parts) -> APIRouter:
 
         The header `Server-Timing` tells how long the engine took.
         """
-        began_ns = time.monotonic_ns()
-        sdp, pc_id = await parts.sessions.offer(
-            request.sdp,
-            pc_id=request.pc_id,
-            restart=bool(request.restart_pc),
-            request_data=request.request_data,
-        )
-        took_ms = (time.monotonic_ns() - began_ns) / NS_PER_MS
-        response.headers["Server-Timing"] = f"answer;dur={took_ms:.2f}"
-        return OfferAnswer(sdp=sdp, pc_id=pc_id)
+        return await answer(parts, request, response)
 
     @routes.patch("/api/offer")
     async def candidates(request: CandidatesRequest) -> Success:
         """Add trickled candidates to a call."""
-        await parts.sessions.add_candidates(
-            request.pc_id,
-            [
-                messages.Candidate(
-                    candidate=given.candidate,
-                    sdp_mid=given.sdp_mid,
-                    sdp_mline_index=given.sdp_mline_index,
-                )
-                for given in request.candidates
-            ],
-        )
-        return Success()
+        return await take_candidates(parts, request)
 
     @routes.get("/api/ice-servers")
     async def ice_servers(response: Response) -> IceServers:

@@ -1,0 +1,161 @@
+"""Calls that are announced before they are made: `POST /start`, then `/sessions/{id}/...`.
+
+What Pipecat's runner and its JavaScript client do: the start names a transport and gives data
+for the bot, its answer says where the call's signaling goes. No bot is asked before the offer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import time
+from collections import OrderedDict
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.http import offer
+from engine.http.errors import CodedRoute
+from engine.http.parts import Parts
+from ipc.errors import BackbeatError, ConfigError, MalformedMessage, SessionNotFound
+from ipc.messages import check_data
+
+# A page that is left open may call again much later; what is older or beyond goes first.
+REMEMBERED_S = 3600.0
+MAX_REMEMBERED = 10_000
+# What the JavaScript client is given when it asks for servers and none are configured.
+PUBLIC_STUN = {"urls": ["stun:stun.l.google.com:19302"]}
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class StartRequest(BaseModel):
+    """What a call will be. Fields of other runners are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    transport: str = "webrtc"
+    enableDefaultIceServers: bool = False
+    body: Any = Field(None, description="data for the bot, as `request_data` of an offer")
+
+
+class IceConfig(BaseModel):
+    """A part of the client's RTCConfiguration."""
+
+    iceServers: list[dict[str, Any]]
+
+
+class StartAnswer(BaseModel):
+    """Where the call's signaling goes: `/sessions/{sessionId}/api/offer`."""
+
+    sessionId: str
+    iceConfig: IceConfig | None = None
+
+
+class Status(BaseModel):
+    """Whether calls are taken, and how they may come."""
+
+    status: Literal["ready", "not ready"]
+    transports: list[str]
+
+
+class Started:
+    """The data of calls that were announced, by the id that their callers know."""
+
+    def __init__(self) -> None:
+        self._data: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+
+    def add(self, data: Any) -> str:
+        """Remember a call's data; its id."""
+        session_id = secrets.token_urlsafe(24)
+        self._put(session_id, data)
+        return session_id
+
+    def get(self, session_id: str) -> Any:
+        """The call's data, which stays for another hour. Raises SessionNotFound."""
+        entry = self._data.pop(session_id, None)
+        if entry is None or entry[0] < time.monotonic() - REMEMBERED_S:
+            raise SessionNotFound("no call was started under this id, or it is too long ago")
+        self._put(session_id, entry[1])
+        return entry[1]
+
+    def _put(self, session_id: str, data: Any) -> None:
+        now_s = time.monotonic()
+        self._data[session_id] = (now_s, data)
+        for when_s, _ in list(itertools.islice(self._data.values(), 2)):  # the oldest stand first
+            if when_s < now_s - REMEMBERED_S or len(self._data) > MAX_REMEMBERED:
+                self._data.popitem(last=False)
+
+
+def router(parts: Parts) -> APIRouter:
+    """The routes of announced calls."""
+    routes = APIRouter(tags=["signaling"], route_class=CodedRoute)
+    started = Started()
+
+    @routes.post("/start", response_model_exclude_none=True)
+    async def start(request: Request) -> StartAnswer:
+        """Announce a call. The body may be empty; `transport` is `webrtc`."""
+        asked = _parsed(await request.body())
+        if asked.transport != "webrtc":
+            raise ConfigError(
+                f"calls come by webrtc here, not by {asked.transport!r}", code="transport"
+            )
+        check_data(asked.body)
+        servers = [one.as_w3c() for one in parts.sessions.ice_servers]
+        if not servers and asked.enableDefaultIceServers:
+            servers = [PUBLIC_STUN]
+        config = IceConfig(iceServers=servers) if servers else None
+        return StartAnswer(sessionId=started.add(asked.body), iceConfig=config)
+
+    @routes.api_route("/sessions/{session_id}/{path:path}", methods=METHODS)
+    async def session(session_id: str, path: str, request: Request, response: Response) -> Any:
+        """The signaling of an announced call; any path but `api/offer` is an empty 200."""
+        data = started.get(session_id)
+        if not path.endswith("api/offer") or request.method not in ("POST", "PATCH"):
+            return Response()
+        body = await request.body()
+        try:
+            if request.method == "PATCH":
+                return await offer.take_candidates(
+                    parts, offer.CandidatesRequest.model_validate_json(body)
+                )
+            asked = offer.OfferRequest.model_validate_json(body)
+        except ValidationError as error:
+            raise MalformedMessage(_problems(error), code="invalid_request") from error
+        if asked.request_data is None:
+            asked.request_data = data
+        return await offer.answer(parts, asked, response)
+
+    @routes.get("/status")
+    async def status(response: Response) -> Status:
+        """Whether a call that came now would be taken; see `/health/ready` for why not."""
+        return Status(status="not ready" if _refuses(parts) else "ready", transports=["webrtc"])
+
+    return routes
+
+
+def _refuses(parts: Parts) -> bool:
+    try:
+        return bool(parts.sessions.not_ready())
+    except BackbeatError:
+        return True
+
+
+def _parsed(body: bytes) -> StartRequest:
+    """What is no JSON object counts as an empty one. Raises ConfigError for wrong fields."""
+    try:
+        given = json.loads(body or b"{}")
+    except ValueError:
+        given = {}
+    try:
+        return StartRequest.model_validate(given if isinstance(given, dict) else {})
+    except ValidationError as error:
+        raise ConfigError(_problems(error), code="invalid_request") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
+        for problem in error.errors()
+    )[:300]

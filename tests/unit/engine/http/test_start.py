@@ -1,0 +1,137 @@
+"""Announced calls: where their signaling goes, what the bot is given, and who is refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from engine.http import start
+from ipc.errors import SessionNotFound
+from ipc.ice_server import IceServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from engine.http.parts import Parts
+
+
+class FakeSessions:
+    """Takes every offer and candidate."""
+
+    def __init__(self) -> None:
+        self.offers: list[dict[str, Any]] = []
+        self.candidates: list[tuple[str, int]] = []
+        self.ice_servers: list[IceServer] = []
+        self.reasons: list[str] = []
+
+    async def offer(self, sdp: str, **fields: Any) -> tuple[str, str]:
+        self.offers.append({"sdp": sdp, **fields})
+        return "v=0 answer", "pc_1"
+
+    async def add_candidates(self, pc_id: str, candidates: list[Any]) -> None:
+        self.candidates.append((pc_id, len(candidates)))
+
+    def not_ready(self) -> list[str]:
+        return self.reasons
+
+
+@pytest.fixture
+def sessions() -> FakeSessions:
+    return FakeSessions()
+
+
+@pytest.fixture
+async def client(sessions: FakeSessions) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    app.include_router(start.router(cast("Parts", SimpleNamespace(sessions=sessions))))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as client:
+        yield client
+
+
+OFFER = {"sdp": "v=0", "type": "offer"}
+
+
+@pytest.mark.parametrize("body", [b"", b"no json", b"[1]", b'{"something": "else"}'])
+async def test_a_start_needs_no_body(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/start", content=body)
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["sessionId"]
+
+
+async def test_the_offer_goes_under_the_id_with_the_data_of_the_start(
+    client: httpx.AsyncClient, sessions: FakeSessions
+) -> None:
+    started = await client.post("/start", json={"transport": "webrtc", "body": {"who": "me"}})
+    url = f"/sessions/{started.json()['sessionId']}/api/offer"
+    answer = await client.post(url, json=OFFER)
+    assert answer.json() == {"sdp": "v=0 answer", "type": "answer", "pc_id": "pc_1"}
+    again = {**OFFER, "pc_id": "pc_1", "restart_pc": True, "requestData": {"own": 1}}
+    assert (await client.post(url, json=again)).status_code == 200
+    assert [offer["request_data"] for offer in sessions.offers] == [{"who": "me"}, {"own": 1}]
+    assert sessions.offers[1]["restart"] is True
+    candidates = [{"candidate": "", "sdp_mid": None, "sdp_mline_index": None}]
+    patched = await client.patch(url, json={"pc_id": "pc_1", "candidates": candidates})
+    assert patched.json() == {"status": "success"}
+    assert sessions.candidates == [("pc_1", 1)]
+
+
+async def test_other_paths_of_a_call_are_empty(client: httpx.AsyncClient) -> None:
+    session = (await client.post("/start")).json()["sessionId"]
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        answer = await client.request(method, f"/sessions/{session}/anything")
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_an_unknown_call_is_404(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/sessions/unknown/api/offer", json=OFFER)
+    assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"sdp": 1, "type": "offer"}', b"\xff"])
+async def test_an_offer_that_cannot_be_read_is_400_and_says_why(
+    client: httpx.AsyncClient, body: bytes
+) -> None:
+    session = (await client.post("/start")).json()["sessionId"]
+    answer = await client.post(f"/sessions/{session}/api/offer", content=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert answer.json()["detail"]
+
+
+async def test_a_transport_that_is_not_served_is_400(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/start", json={"transport": "twilio"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "transport")
+    assert "twilio" in answer.json()["detail"]
+
+
+async def test_configured_servers_go_to_the_caller_before_public_ones(
+    client: httpx.AsyncClient, sessions: FakeSessions
+) -> None:
+    public = await client.post("/start", json={"enableDefaultIceServers": True})
+    assert public.json()["iceConfig"]["iceServers"][0]["urls"][0].startswith("stun:")
+    sessions.ice_servers = [IceServer(urls=["turn:a:1"], username="u", credential="c")]
+    own = await client.post("/start", json={"enableDefaultIceServers": True})
+    assert own.json()["iceConfig"]["iceServers"] == [
+        {"urls": ["turn:a:1"], "username": "u", "credential": "c"}
+    ]
+
+
+async def test_the_status_says_whether_calls_are_taken(
+    client: httpx.AsyncClient, sessions: FakeSessions
+) -> None:
+    assert (await client.get("/status")).json() == {"status": "ready", "transports": ["webrtc"]}
+    sessions.reasons = ["full"]
+    assert (await client.get("/status")).json()["status"] == "not ready"
+
+
+def test_only_so_many_starts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "MAX_REMEMBERED", 3)
+    started = start.Started()
+    ids = [started.add(number) for number in range(5)]
+    assert [started.get(kept) for kept in ids[-3:]] == [2, 3, 4]
+    with pytest.raises(SessionNotFound):
+        started.get(ids[0])
