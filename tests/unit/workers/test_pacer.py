@@ -30,7 +30,9 @@ def test_sessions_spread_evenly_over_the_slots(slots: int, count: int) -> None:
     assert max(loads) - min(loads) <= 1
 
 
-@pytest.mark.parametrize(("count", "wakes"), [(0, 1), (1, 5), (39, 5), (41, 6), (45, 10), (99, 10)])
+@pytest.mark.parametrize(
+    ("count", "wakes"), [(0, 1), (1, 5), (99, 5), (101, 6), (105, 10), (140, 10)]
+)
 def test_few_sessions_wake_the_worker_half_as_often_as_a_crowd(count: int, wakes: int) -> None:
     pacer = pacer_with(*(Fake() for _ in range(count)), slots=10, stride=2)
     pacer.run(pacer.due_ns)
@@ -41,9 +43,9 @@ def test_few_sessions_wake_the_worker_half_as_often_as_a_crowd(count: int, wakes
 
 def test_nobody_changes_place_when_it_gets_crowded() -> None:
     first = Fake()
-    pacer = pacer_with(first, *(Fake() for _ in range(39)), slots=10, stride=2)
+    pacer = pacer_with(first, *(Fake() for _ in range(99)), slots=10, stride=2)
     run_for(pacer, 2)
-    crowd = [Fake() for _ in range(60)]
+    crowd = [Fake() for _ in range(150)]
     for session in crowd:
         pacer.add(session)
     run_for(pacer, 3)
