@@ -4,6 +4,10 @@ One socket per offered address. Media and DTLS belong to the leg whose peer has 
 authenticated check that it is at the sending address; checks to the leg whose name they carry;
 responses to whoever asked. Media is handled at once, in one buffer; everything else passes the
 worker's gate. What belongs to nobody is dropped and counted (RFC 7983, RFC 8445).
+
+The slots read what has come. Between them, datagrams are read when they come only as long as
+somebody `watch`es: with many callers, whose packets come at any time, waking up for each would
+cost more than handling it.
 """
 
 from __future__ import annotations
@@ -139,6 +143,7 @@ class UdpMux:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         self.dropped: Counter[str] = Counter()
         self.received = 0
+        self.watching = False
 
     # -- sockets ----------------------------------------------------------------------------
 
@@ -170,19 +175,28 @@ class UdpMux:
                     ) from error
             else:
                 self._sockets = bound
-                loop = asyncio.get_running_loop()
-                for address, sock in bound.items():
-                    loop.add_reader(sock.fileno(), self._readable, sock, address)
+                self.watch(True)
                 return port
         raise Overloaded(f"no UDP port is free among {ports}", code="no_port")
 
     def close(self) -> None:
         """Give the ports back."""
-        loop = asyncio.get_running_loop()
+        self.watch(False)
         for sock in self._sockets.values():
-            loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
+
+    def watch(self, watching: bool) -> None:
+        """Read each datagram when it comes, or what has come in the slots only."""
+        if watching == self.watching:
+            return
+        self.watching = watching
+        loop = asyncio.get_running_loop()
+        for address, sock in self._sockets.items():
+            if watching:
+                loop.add_reader(sock.fileno(), self._readable, sock, address)
+            else:
+                loop.remove_reader(sock.fileno())
 
     @property
     def addresses(self) -> list[str]:
@@ -226,21 +240,30 @@ class UdpMux:
     def drain(self) -> None:
         """Handle what has come by now, but not so much that the next slot would wait for it."""
         for address, sock in self._sockets.items():
-            self._read(sock, address, DRAINED, NEVER_NS)
+            if self._read(sock, address, DRAINED, NEVER_NS):
+                self._read_on(sock, address)
 
     def _readable(self, sock: socket.socket, local: str) -> None:
-        self._read(sock, local, BATCH, self._due_ns() - QUIET_NS)
+        if self._read(sock, local, BATCH, self._due_ns() - QUIET_NS):
+            self._read_on(sock, local)
         self._on_read()
 
-    def _read(self, sock: socket.socket, local: str, most: int, until_ns: int) -> None:
-        buffer, legs, clock = self.buffer, self._legs, self._clock
+    def _read_on(self, sock: socket.socket, local: str) -> None:
+        """The rest of a burst, after the loop's other business; when watched it comes by itself."""
+        if not self.watching:
+            asyncio.get_running_loop().call_soon(self._readable, sock, local)
+
+    def _read(self, sock: socket.socket, local: str, most: int, until_ns: int) -> bool:
+        """Handle up to `most` datagrams before `until_ns`; whether there was time for more."""
+        buffer, legs, now = self.buffer, self._legs, self._clock.now_ns
+        receive = sock.recvfrom_into
         # The end of a batch is told by an exception: that is once, not per packet.
         with contextlib.suppress(BlockingIOError, ConnectionError):
             for _ in range(most):
-                now_ns = clock.now_ns()
+                now_ns = now()
                 if now_ns >= until_ns:
-                    return
-                length, address = sock.recvfrom_into(buffer)
+                    return False
+                length, address = receive(buffer)
                 self.received += 1
                 if length and 127 < buffer[0] < 192:
                     protocol = legs.get(address[:2])
@@ -250,6 +273,8 @@ class UdpMux:
                         self.dropped["media_of_nobody"] += 1
                 else:
                     self._other(local, bytes(buffer[:length]), address[:2])
+            return True
+        return False
 
     def malformed(self) -> None:
         """What was let in could not be read."""

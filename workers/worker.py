@@ -20,7 +20,7 @@ import zmq
 from ipc.audio_ring import RingSpec
 from ipc.bell import BellRopes
 from ipc.channel import Channel
-from ipc.clock import NS_PER_MS, MonotonicClock
+from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from ipc.errors import BackbeatError, SessionNotFound, StateError, UnknownMessage, WorkerError
 from ipc.media_stream import StreamHost
 from ipc.messages import (
@@ -59,6 +59,10 @@ log = logging.getLogger(__name__)
 
 HELLO_DEADLINE_S = 10.0
 CLOSE_DEADLINE_S = 0.5
+# With fewer sessions, datagrams are handled when they come; with more, only in the slots. But an
+# offer begins a dialogue, in which every answer counts.
+FEW_SESSIONS = 8
+DIALOGUE_NS = NS_PER_S
 
 
 class Worker:
@@ -145,6 +149,7 @@ class Worker:
         )
         public = ice.public_addresses(addresses, settings.public_addresses)
         ice.live_on(self._mux, self._clock, public)
+        self._dialogue_until_ns = 0
         self._beats = 0
         self._beat_due_ns = now_ns
         self._last_cpu_ns, self._last_beat_ns = time.process_time_ns(), now_ns
@@ -168,6 +173,7 @@ class Worker:
             except Exception:
                 log.exception("the media streams failed")
         now_ns = clock.now_ns()
+        self._mux.watch(len(self._sessions) < FEW_SESSIONS or now_ns < self._dialogue_until_ns)
         if now_ns >= self._beat_due_ns:
             self._beat(now_ns)
         if self._gate:
@@ -269,6 +275,7 @@ class Worker:
         return session
 
     async def _offer(self, message: Offer) -> Answer:
+        self._dialogue_until_ns = self._clock.now_ns() + DIALOGUE_NS
         session = self._sessions.get(message.session)
         fresh = session is None
         if session is None:

@@ -268,6 +268,46 @@ async def test_just_before_a_slot_nothing_is_read_except_by_the_slot_itself(setu
     assert len(setup.one.got) == 3
 
 
+async def test_what_nobody_watches_for_waits_for_the_slot_which_lets_the_loop_turn(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp_mux, "DRAINED", 2)
+    monkeypatch.setattr(udp_mux, "BATCH", 2)
+    caller = setup.callers[0]
+    setup.mux.learn(caller.address, setup.one)
+    setup.mux.watch(False)
+    caller.send(b"\x80first")
+    turns = 0
+
+    def turn_often() -> bool:
+        nonlocal turns
+        turns += 1
+        return turns > 20
+
+    await until(turn_often)
+    assert setup.one.got == []
+    for _ in range(6):
+        caller.send(b"\x80next")
+    setup.mux.drain()
+    assert setup.mux.received == 2, "the rest after the loop's other business"
+    await setup.arrived(7)
+    setup.mux.watch(True)
+    caller.send(b"\x80last")
+    await setup.arrived(8)
+    assert setup.one.got == [b"\x80first", *6 * [b"\x80next"], b"\x80last"]
+
+
+async def test_reading_between_slots_is_told(clock: ManualClock) -> None:
+    told: list[int] = []
+    mux = UdpMux(clock, OpenGate(), lambda: 1 << 62, on_read=lambda: told.append(mux.received))  # type: ignore[arg-type]
+    caller = Caller(mux.open([HERE], []))
+    caller.send(b"\x80x")
+    await until(lambda: told, what="the datagram")
+    assert told == [1]
+    mux.close()
+    caller.socket.close()
+
+
 async def test_questions_that_are_never_answered_are_forgotten(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
