@@ -461,13 +461,13 @@ class Sender:
         self._ready_bytes = encoder.encode(work.ctypes.data, self._frame_samples, self._out)
 
     def _encode_silence(self, encoder: opus.Encoder) -> None:
-        # Behind speech that ended without a fade one packet of silence leaves in any case:
-        # a decoder that gets none would go on with the speech for a while.
-        stops = not self._audible
-        if stops and not self._codec.silence:
+        # Behind speech one packet of silence leaves in any case. It takes a decoder to where a
+        # fresh encoder begins; one that gets none would go on with the speech for a while.
+        stops = self._quiet >= 2 and not self._audible
+        if not self._codec.silence:
             if self._quiet < 2:
                 self._be_silent()
-            self._ready_bytes = 0
+            self._ready_bytes = 0 if stops else self._put(self._cached)
             return
         if self._quiet < 2:
             self._encoded.clear()

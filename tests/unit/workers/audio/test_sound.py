@@ -63,6 +63,7 @@ def test_channels_fit_the_speaker(tmp_path: Path) -> None:
 def encode(path: Path, codec: str, samples: Samples) -> str:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=HZ, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = HZ
         for piece in av.AudioResampler(stream.format.name, "mono", HZ, 960).resample(frame):
