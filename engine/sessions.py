@@ -320,7 +320,8 @@ class Sessions:
         if isinstance(message, CloseSession):
             session = self.of(bot, message.session)
             reason = message.reason[:64] or "bot_closed"
-            if session.state is State.CONNECTING and session.leg != "connected":
+            connecting = session.state is State.CONNECTING and session.leg != "connected"
+            if connecting and not message.at_once:
                 # A caller that is still connecting could not be told: it would see a call
                 # that never comes about. It is let in first, and then told.
                 session.leaving = reason

@@ -118,10 +118,14 @@ class LegState(Message):
 
 
 class CloseSession(Message):
-    """Bot to engine, engine to worker: end the session. Request."""
+    """Bot to engine, engine to worker: end the session. Request.
+
+    A caller who is still connecting is let in first, so that it can be told, but for `at_once`.
+    """
 
     session: str
     reason: str = "closed"
+    at_once: bool = False
 
 
 class Configure(Message):

@@ -10,8 +10,9 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.sdk.signaling import REQUEST_DEADLINE_S
 from ipc.errors import BackbeatError, BotError, SdpRejected
-from ipc.messages import Message, OpenWebrtc
+from ipc.messages import CloseSession, Message, OpenWebrtc
 from ipc.messages import Placed as Reply
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ class Placing:
 
     async def _abandon(self, placing: asyncio.Task[Placed]) -> None:
         with contextlib.suppress(BackbeatError):
-            await (await placing).session.close("abandoned")
+            closing = CloseSession(
+                session=(await placing).session.id, reason="abandoned", at_once=True
+            )
+            await self._line.request(closing, timeout_s=REQUEST_DEADLINE_S)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._running.add(task)
