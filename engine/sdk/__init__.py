@@ -15,6 +15,7 @@ bot.run()
 from engine.sdk.bot import Bot
 from engine.sdk.marks import Mark
 from engine.sdk.placing import Placed
+from engine.sdk.rtvi import Rtvi
 from engine.sdk.session import Session
 from engine.sdk.speech import Flushed, Played
 from ipc.codec import Codec
@@ -33,6 +34,7 @@ __all__ = [
     "Mark",
     "Placed",
     "Played",
+    "Rtvi",
     "Session",
     "SoundFile",
 ]

@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 SDK = [
     *("AudioFrame", "Bot", "Candidate", "Codec", "Flushed", "IceServer", "Mark", "Placed"),
-    *("Played", "Session", "SoundFile"),
+    *("Played", "Rtvi", "Session", "SoundFile"),
 ]
 IPC = {
     "audio_ring": "BotRing WorkerRing",
