@@ -47,8 +47,8 @@ IPC = {
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
     "segment": "Segment names_of new_name unlink_name",
-    "stats": "CandidatePair DataChannel IceCandidate InboundRtp LocalCandidate Media OutboundRtp Record "
-    "RemoteCandidate RemoteInboundRtp WorkerPort as_report",
+    "stats": "CandidatePair DataChannel IceCandidate InboundRtp LocalCandidate Media OutboundRtp "
+    "Record RemoteCandidate RemoteInboundRtp WorkerPort as_report",
     "sound_file": "SoundFile",
     "sockets": "SocketReader check_endpoint open_socket",
 }
