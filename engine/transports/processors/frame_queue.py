@@ -22,8 +22,8 @@ MAX_BYTES = 64 * 1024 * 1024
 # Nobody waits longer for room: a queue that does not move for so long never will.
 ROOM_S = 20.0
 
-# A frame, the direction it travels, and what to await once it is handled.
-Item: TypeAlias = tuple[Frame, Any, Callable[..., Awaitable[None]] | None]
+# A frame, the direction it travels, what to await once it is handled, and its arrival number.
+Item: TypeAlias = tuple[Frame, Any, Callable[..., Awaitable[None]] | None, int]
 
 
 class FrameQueue:
@@ -42,8 +42,14 @@ class FrameQueue:
     def __len__(self) -> int:
         return len(self._items)
 
-    async def put(self, item: Item, wait_s: float = ROOM_S) -> None:
-        """Append `item`, waiting for room. LimitError(queue_full) after `wait_s` without."""
+    @property
+    def oldest(self) -> int | None:
+        """The arrival number of the frame that is taken next."""
+        return self._items[0][3] if self._items else None
+
+    async def put(self, item: Item, wait_s: float | None = None) -> None:
+        """Append `item`, waiting for room. LimitError(queue_full) after `wait_s` or 20 s."""
+        limit_s = ROOM_S if wait_s is None else wait_s
         if not self._waiting and self._has_room(item):
             self._append(item)
             return
@@ -51,11 +57,11 @@ class FrameQueue:
         waiter = (room, item)
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(limit_s):
                 await room
         except TimeoutError:
             raise LimitError(
-                f"{item[0]} found no room among {len(self)} frames in {wait_s:.0f} s",
+                f"{item[0]} found no room among {len(self)} frames in {limit_s:.0f} s",
                 code="queue_full",
             ) from None
         finally:
@@ -85,14 +91,21 @@ class FrameQueue:
             self._admit()
         return item
 
-    def drop_interruptible(self) -> None:
-        """Drop what an interruption drops, also of those that wait for room."""
-        kept = [item for item in self._items if not item[0].interruptible]
+    def drop_interruptible(self, before: int) -> None:
+        """Drop what an interruption drops that arrived before number `before`.
+
+        That goes for those that wait for room as well.
+        """
+
+        def drops(item: Item) -> bool:
+            return item[0].interruptible and item[3] < before
+
+        kept = [item for item in self._items if not drops(item)]
         self._items.clear()
         self._items.extend(kept)
         self._bytes = sum(map(_size, kept))
         for waiter in list(self._waiting):
-            if waiter[1][0].interruptible:
+            if drops(waiter[1]):
                 self._waiting.remove(waiter)
                 _release(waiter[0])
         self._admit()

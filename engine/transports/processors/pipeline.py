@@ -100,8 +100,7 @@ class Pipeline(BasePipeline):
         self._source = source or PipelineSource(self.push_frame, name=f"{self}::Source")
         self._sink = sink or PipelineSink(self.push_frame, name=f"{self}::Sink")
         self._processors = [self._source, *processors, self._sink]
-        for left, right in pairwise(self._processors):
-            left.link(right)
+        self._link()
 
     @property
     def processors(self) -> list[FrameProcessor]:
@@ -115,6 +114,8 @@ class Pipeline(BasePipeline):
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Set up all processors at one time."""
+        # Again, because another pipeline may have had the same processors in between.
+        self._link()
         await super().setup(setup)
         self._setup_finished()
         await self._setup_processors(self._processors, setup)
@@ -129,6 +130,10 @@ class Pipeline(BasePipeline):
         await super().process_frame(frame, direction)
         inner = self._source if direction is FrameDirection.DOWNSTREAM else self._sink
         await inner.queue_frame(frame, direction)
+
+    def _link(self) -> None:
+        for left, right in pairwise(self._processors):
+            left.link(right)
 
 
 async def _set_up(processor: FrameProcessor, setup: FrameProcessorSetup) -> None:

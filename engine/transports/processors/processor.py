@@ -9,10 +9,11 @@ How much may wait is the rule of `frame_queue`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from engine.transports.processors.frame_queue import FrameQueue
+from engine.transports.processors.frame_queue import FrameQueue, Item
 from engine.transports.processors.metered import Metered
 from engine.transports.processors.observers import FrameProcessed
 from engine.transports.processors.setup import (
@@ -72,12 +73,15 @@ class FrameProcessor(Metered):
         self._queued = FrameQueue()
         self._system_task: asyncio.Task[None] | None = None
         self._queued_task: asyncio.Task[None] | None = None
-        self._current: Frame | None = None
-        # Set while frames of that kind may be handled.
-        self._system_goes = asyncio.Event()
-        self._queued_goes = asyncio.Event()
-        self._system_goes.set()
-        self._queued_goes.set()
+        # Frames are numbered as they arrive, so that queued ones never overtake system frames.
+        self._arrivals = itertools.count(1)
+        self._in_hand_system: int | None = None
+        self._in_hand: Item | None = None
+        self._system_paused = False
+        self._queued_paused = False
+        # Set when a frame that could not be handled may look again.
+        self._system_moves = asyncio.Event()
+        self._queued_moves = asyncio.Event()
         self._pause_task: asyncio.Task[None] | None = None
         self._set_up = asyncio.Event()
         self._set_up.set()
@@ -150,13 +154,13 @@ class FrameProcessor(Metered):
                 await self._set_up.wait()
             await self._process(frame, direction, callback)
         elif isinstance(frame, StartFrame):
-            self._system.put_first((frame, direction, callback))
+            self._system.put_first((frame, direction, callback, 0))
             self._start_came = True
             self._begin()
         elif isinstance(frame, SystemFrame):
-            self._system.put_now((frame, direction, callback))
+            self._system.put_now((frame, direction, callback, next(self._arrivals)))
         else:
-            await self._queued.put((frame, direction, callback))
+            await self._queued.put((frame, direction, callback, next(self._arrivals)))
 
     def has_queued_frame(self, frame_type: type[Frame]) -> bool:
         """Whether a queued frame of that type waits."""
@@ -183,8 +187,8 @@ class FrameProcessor(Metered):
 
     async def broadcast_interruption(self) -> None:
         """Interrupt the pipeline both ways, and drop what waits here."""
-        self._queued.drop_interruptible()
-        self._queued_goes.set()
+        self._queued.drop_interruptible(next(self._arrivals))
+        await self.resume_processing_frames()
         await self.broadcast_frame(InterruptionFrame)
 
     async def push_interruption_task_frame_and_wait(self, *, timeout: float = 5.0) -> None:
@@ -195,19 +199,21 @@ class FrameProcessor(Metered):
 
     async def pause_processing_frames(self) -> None:
         """Keep queued frames from the next one on."""
-        self._queued_goes.clear()
+        self._queued_paused = True
 
     async def pause_processing_system_frames(self) -> None:
-        """Keep system frames from the next one on, also those that would end the processor."""
-        self._system_goes.clear()
+        """Keep all frames from the next one on, also those that would end the processor."""
+        self._system_paused = True
 
     async def resume_processing_frames(self) -> None:
         """Go on with queued frames."""
-        self._queued_goes.set()
+        self._queued_paused = False
+        self._queued_moves.set()
 
     async def resume_processing_system_frames(self) -> None:
         """Go on with system frames."""
-        self._system_goes.set()
+        self._system_paused = False
+        self._system_moves.set()
 
     async def pause_processing_all_frames_until(
         self, ready: Callable[[], Awaitable[Any]], *, timeout: float = 5.0
@@ -217,8 +223,7 @@ class FrameProcessor(Metered):
             log.warning("%s cannot hold frames: it has no queue", self)
             return
         await self._end_pause()
-        self._system_goes.clear()
-        self._queued_goes.clear()
+        self._system_paused = self._queued_paused = True
         self._pause_task = self.create_task(self._pause_until(ready, timeout), "pause")
 
     async def _pause_until(self, ready: Callable[[], Awaitable[Any]], timeout_s: float) -> None:
@@ -228,8 +233,8 @@ class FrameProcessor(Metered):
         except TimeoutError:
             log.warning("%s: not ready after %.1f s, frames go on", self, timeout_s)
         finally:
-            self._system_goes.set()
-            self._queued_goes.set()
+            await self.resume_processing_system_frames()
+            await self.resume_processing_frames()
 
     async def _end_pause(self) -> None:
         task, self._pause_task = self._pause_task, None
@@ -241,11 +246,17 @@ class FrameProcessor(Metered):
     async def _handle_system(self) -> None:
         while True:
             item = await self._system.get()
-            if not self._system_goes.is_set():
+            if self._system_paused:
                 self._system.put_first(item)
-                await self._system_goes.wait()
+                self._system_moves.clear()
+                await self._system_moves.wait()
                 continue
-            await self._process(*item)
+            self._in_hand_system = item[3]
+            try:
+                await self._process(*item[:3])
+            finally:
+                self._in_hand_system = None
+                self._queued_moves.set()
             if isinstance(item[0], StartFrame) and not self._cancelling:
                 self._begin_queued()
 
@@ -254,16 +265,22 @@ class FrameProcessor(Metered):
         # A handler that outlived its cancellation finds another task in this one's place.
         while self._queued_task is me:
             item = await self._queued.get()
-            if not self._queued_goes.is_set():
+            if self._queued_paused or self._overtakes(item[3]):
                 self._queued.put_first(item)
-                await self._queued_goes.wait()
+                self._queued_moves.clear()
+                await self._queued_moves.wait()
                 continue
-            self._current = item[0]
+            self._in_hand = item
             try:
-                await self._process(*item)
+                await self._process(*item[:3])
             finally:
-                if self._queued_task is me or self._queued_task is None:
-                    self._current = None
+                if self._in_hand is item:
+                    self._in_hand = None
+
+    def _overtakes(self, number: int) -> bool:
+        """Whether a system frame that arrived before frame `number` is not handled yet."""
+        waiting = self._in_hand_system if self._in_hand_system is not None else self._system.oldest
+        return waiting is not None and waiting < number
 
     async def _process(
         self, frame: Frame, direction: FrameDirection, callback: FrameCallback | None
@@ -287,14 +304,14 @@ class FrameProcessor(Metered):
             await self.cancel_task(task, INTERRUPT_S)
 
     async def _start_interruption(self) -> None:
-        """Drop what waits and end what is being handled, except the uninterruptible."""
-        # Dropped before anything is awaited: frames that come after the interruption stay.
-        self._queued.drop_interruptible()
-        self._queued_goes.set()
-        task = self._queued_task
-        if task is None or task is asyncio.current_task():
+        """Drop what arrived before and end what is in hand, except the uninterruptible."""
+        number = self._in_hand_system or next(self._arrivals)
+        self._queued.drop_interruptible(number)
+        await self.resume_processing_frames()
+        task, item = self._queued_task, self._in_hand
+        if task is None or item is None or task is asyncio.current_task():
             return
-        if self._current is not None and self._current.interruptible:
+        if item[0].interruptible and item[3] < number:
             await self._end_queued()
             if not self._cancelling:
                 self._begin_queued()

@@ -179,7 +179,7 @@ class PipelineTask(PipelineEnds):
         elif self._closing is not None and isinstance(frame, SystemFrame):
             await self._pipeline.queue_frame(frame)
         else:
-            await self._queue.put((frame, direction, None))
+            await self._queue.put((frame, direction, None, 0))
 
     async def queue_frames(
         self,
@@ -290,8 +290,10 @@ class PipelineTask(PipelineEnds):
     async def _feed_until_over(self) -> bool:
         """Feed the pipeline to its end. Whether the processors stay connected."""
         feeding = self.create_task(self._feed(), "feed")
-        await self._within(None, self._over.wait(), "run")
-        await self.cancel_task(feeding)
+        try:
+            await self._within(None, self._over.wait(), "run")
+        finally:
+            await self.cancel_task(feeding)
         if self._cancel_frame is not None:
             await self._push_cancel()
         elif self._over_frame is not None:
@@ -302,7 +304,7 @@ class PipelineTask(PipelineEnds):
         if self._params.enable_metrics and self._params.send_initial_empty_metrics:
             await self._pipeline.queue_frame(MetricsFrame(data=[]))
         while True:
-            frame, _, _ = await self._queue.get()
+            frame, *_ = await self._queue.get()
             if isinstance(frame, CancelFrame):
                 self._ask_cancel(frame)
                 return
