@@ -51,7 +51,7 @@ class Chunker:
 
         Raises ConfigError for bytes that are no whole samples, or channels that do not fit.
         """
-        pcm = self._channelled(frame)
+        pcm = channelled(frame, self._channels)
         same_rate = frame.sample_rate == self._hz
         if self._resampler is not None and (same_rate or self._resampler.hz != frame.sample_rate):
             self._drain_resampler()
@@ -101,23 +101,6 @@ class Chunker:
             resampler, self._resampler = self._resampler, None
             self._put(resampler.drain(), self._tail_interruptible)
 
-    def _channelled(self, frame: OutputAudioRawFrame) -> bytes | memoryview:
-        """The frame's samples with as many channels as this destination has."""
-        given, wanted = frame.num_channels, self._channels
-        if len(frame.audio) % (2 * given):
-            raise ConfigError(
-                f"{len(frame.audio)} bytes are no whole samples of {given} channels", code="audio"
-            )
-        if given == wanted:
-            return frame.audio
-        samples = np.frombuffer(frame.audio, np.int16)
-        if given == 1:
-            return bytes(np.repeat(samples, wanted).data)
-        if wanted == 1:
-            mean = samples.reshape(-1, given).astype(np.int32).sum(axis=1) // given
-            return bytes(mean.astype(np.int16).data)
-        raise ConfigError(f"{given} channels cannot become {wanted}", code="audio")
-
     def _put(self, pcm: bytes | memoryview, interruptible: bool) -> None:
         if not pcm:
             return
@@ -158,3 +141,21 @@ class Chunker:
         AudioRawFrame.__post_init__(frame)
         frame.interruptible = interruptible
         return frame
+
+
+def channelled(frame: AudioRawFrame, wanted: int) -> bytes:
+    """A frame's samples with so many channels. ConfigError(`audio`) for what does not fit."""
+    given = frame.num_channels
+    if len(frame.audio) % (2 * given):
+        raise ConfigError(
+            f"{len(frame.audio)} bytes are no whole samples of {given} channels", code="audio"
+        )
+    if given == wanted:
+        return frame.audio
+    samples = np.frombuffer(frame.audio, np.int16)
+    if given == 1:
+        return bytes(np.repeat(samples, wanted).data)
+    if wanted == 1:
+        mean = samples.reshape(-1, given).astype(np.int32).sum(axis=1) // given
+        return bytes(mean.astype(np.int16).data)
+    raise ConfigError(f"{given} channels cannot become {wanted}", code="audio")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_VOLUME = 4  # as for a worker
+
 
 class BaseAudioMixer(ABC):
     """Mixes something into outgoing audio, also while the bot is silent."""
@@ -53,14 +55,15 @@ class BaseAudioMixer(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
-    """What a `SoundfileMixer` declares: the file that is heard now, and how.
+    """What a `SoundfileMixer` declares: which file is heard, and how, once it is `mixing`.
 
-    `file` is None while nothing is mixed. `volume` is a factor on its samples.
+    `volume` is a factor on its samples.
     """
 
-    file: str | None
+    file: str
     volume: float
     loop: bool
+    mixing: bool
 
 
 class SoundfileMixer(BaseAudioMixer):
@@ -99,8 +102,12 @@ class SoundfileMixer(BaseAudioMixer):
     @property
     def background(self) -> Background:
         """What is declared now."""
-        file = self._files[self._sound] if self._mixing else None
-        return Background(file=file, volume=self._volume, loop=self._loop)
+        return Background(
+            file=self._files[self._sound],
+            volume=self._volume,
+            loop=self._loop,
+            mixing=self._mixing,
+        )
 
     async def start(self, sample_rate: int) -> None:
         """Load the sounds. What cannot be loaded is logged, and silent."""
@@ -166,6 +173,6 @@ class SoundfileMixer(BaseAudioMixer):
 
 def _checked(volume: Any) -> float:
     value = float(volume)
-    if not 0 <= value <= 100:
-        raise ConfigError(f"a volume is a factor from 0 on, not {volume}", code="mixer")
+    if not 0 <= value <= MAX_VOLUME:
+        raise ConfigError(f"a volume is 0 to {MAX_VOLUME}, not {volume}", code="mixer")
     return value

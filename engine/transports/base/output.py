@@ -110,8 +110,7 @@ class BaseOutputTransport(FrameProcessor):
 
     async def stop(self, frame: EndFrame) -> None:
         """Send what is queued and the final silence; returns when it has left."""
-        for sender in list(self._media_senders.values()):
-            await sender.stop(frame)
+        await asyncio.gather(*(sender.stop(frame) for sender in self._media_senders.values()))
 
     async def cancel(self, frame: CancelFrame) -> None:
         """Drop what is queued and end."""

@@ -265,6 +265,6 @@ async def test_what_cannot_be_loaded_is_logged_and_silent(
 
 def test_what_a_worker_is_told() -> None:
     mixer = SoundfileMixer(sound_files={"a": "a.wav"}, default_sound="a", mixing=False)
-    assert (mixer.background.file, mixer.background.loop) == (None, True)
+    assert (mixer.background.file, mixer.background.mixing) == ("a.wav", False)
     with pytest.raises(ConfigError):
         SoundfileMixer(sound_files={"a": "a.wav"}, default_sound="b")

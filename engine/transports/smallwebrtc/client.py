@@ -1,0 +1,361 @@
+"""What the two ends of a transport share: one caller's connection, its audio and its messages.
+
+Thin: the connection tells what happens to the caller, the session beneath it carries the audio.
+Nothing here decides when anything leaves; the worker's pacer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from pydantic import BaseModel
+
+from engine.sdk import SoundFile
+from engine.sdk.resample import Resampler, check_rate
+from engine.transports.base.chunks import channelled
+from engine.transports.base.mixer import BaseAudioMixer, SoundfileMixer
+from engine.transports.base.session_playout import SessionPlayout
+from engine.transports.base.sum import Line, Sum
+from engine.transports.frames import InputAudioRawFrame, UserImageRawFrame
+from engine.transports.smallwebrtc.images import FORMAT_CONVERSIONS, check_image
+from ipc.clock import NS_PER_S
+from ipc.errors import AlreadyAttached, SessionClosed, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from engine.sdk import Session
+    from engine.transports.base.params import TransportParams
+    from engine.transports.frames import (
+        OutputAudioRawFrame,
+        OutputImageRawFrame,
+        OutputTransportMessageFrame,
+        OutputTransportMessageUrgentFrame,
+        StartFrame,
+    )
+    from engine.transports.processors import FrameProcessorSetup
+    from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("microphone", "camera", "screenVideo")
+RING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+# What speech waits for at most behind a background that is mixed here, or another destination.
+SHARED_LEAD_MS = 100
+# A write that holds for a caller gives up so long before it would count as stuck.
+GIVE_UP_EARLY_S = 1.0
+
+_clients: WeakKeyDictionary[Any, SmallWebRTCClient] = WeakKeyDictionary()
+
+
+class SmallWebRTCCallbacks(BaseModel):
+    """Who is told of a caller: its messages (message, `pc_id`), its coming and going (the
+    connection), and which of its tracks it turns on or off (source, enabled)."""
+
+    on_app_message: Callable[[Any, str], Awaitable[None]]
+    on_client_connected: Callable[[Any], Awaitable[None]]
+    on_client_disconnected: Callable[[Any], Awaitable[None]]
+    on_track_status: Callable[[str, bool], Awaitable[None]] | None = None
+
+
+class SmallWebRTCClient:
+    """One caller, for the input and the output of a transport.
+
+    `setup`, then `connect` by each user; the last `disconnect` ends the call.
+    """
+
+    FORMAT_CONVERSIONS: ClassVar[dict[str, int]] = FORMAT_CONVERSIONS
+
+    def __init__(
+        self, webrtc_connection: SmallWebRTCConnection, callbacks: SmallWebRTCCallbacks
+    ) -> None:
+        self._connection = webrtc_connection
+        self._callbacks = callbacks
+        self._params: TransportParams | None = None
+        self._in_hz = self._out_hz = 0
+        self._users = 0
+        self._connecting = asyncio.Lock()
+        self._opened = asyncio.Event()
+        self._closing = False
+        # Whether `on_client_connected` was told and its counterpart was not.
+        self._announced = False
+        self._playout: SessionPlayout | None = None
+        self._sum: Sum | None = None
+        for event, handler in (
+            ("connected", self._caller_came),
+            ("disconnected", self._caller_gone),
+            ("closed", self._ended),
+            ("app-message", self._message_came),
+            ("track-status", self._track_changed),
+        ):
+            webrtc_connection.add_event_handler(event, handler)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the caller is there."""
+        return self._connection.is_connected()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the call is being ended from here."""
+        return self._closing
+
+    @property
+    def connection(self) -> SmallWebRTCConnection:
+        """The connection, as event handlers get it."""
+        return self._connection
+
+    @property
+    def pc_id(self) -> str:
+        """By which the caller names its connection."""
+        return self._connection.pc_id
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def setup(
+        self,
+        _params: TransportParams,
+        frame: StartFrame | FrameProcessorSetup | None = None,
+        *,
+        setup: StartFrame | FrameProcessorSetup | None = None,
+    ) -> None:
+        """Take the parameters, and the pipeline's rates from its setup or its StartFrame.
+
+        Both ends of a transport do so; the first time counts. Raises ConfigError(`rate`).
+        """
+        if self._params is not None:
+            return
+        given: Any = frame or setup
+        in_hz: int = _params.audio_in_sample_rate or given.audio_in_sample_rate
+        out_hz: int = _params.audio_out_sample_rate or given.audio_out_sample_rate
+        if out_hz not in RING_RATES:
+            check_rate(out_hz)
+        self._params, self._in_hz, self._out_hz = _params, in_hz, out_hz
+
+    async def connect(self) -> None:
+        """Have audio flow and let the events begin; what a second user does is only counted.
+
+        Raises StateError before `setup`, and AlreadyAttached when another transport has the
+        connection.
+        """
+        params = self._checked_params()
+        owner = _clients.get(self._connection)
+        if owner is not None and owner is not self:
+            raise AlreadyAttached("another transport serves this connection")
+        _clients[self._connection] = self
+        self._users += 1
+        async with self._connecting:
+            if self._opened.is_set() or self._closing:
+                return
+            try:
+                await self._open(params)
+            except SessionClosed:
+                log.info("the caller of %s left before the bot was there", self._connection)
+            self._opened.set()
+
+    async def _open(self, params: TransportParams) -> None:
+        connection = self._connection
+        await connection.open_media(
+            mic_hz=_ring_hz(self._in_hz),
+            speaker_hz=_ring_hz(self._out_hz),
+            mic_channels=params.audio_in_channels,
+            speaker_channels=params.audio_out_channels,
+        )
+        session = connection.session
+        given = params.model_fields_set
+        changes: dict[str, Any] = {}
+        if "audio_out_bitrate" in given:
+            changes["bitrate_bps"] = params.audio_out_bitrate
+        if not params.audio_out_auto_silence:
+            changes["silence"] = False
+        if changes:
+            await session.configure(**changes)
+        shared = bool(params.audio_out_destinations) or _mixes_here(params)
+        lead_ms = params.audio_out_lead_ms
+        self._playout = SessionPlayout(
+            session,
+            hz=self._out_hz,
+            lead_ms=min(lead_ms, SHARED_LEAD_MS) if shared else lead_ms,
+            hold_s=max(0.0, params.audio_out_write_timeout_secs - GIVE_UP_EARLY_S),
+            present=connection.is_connected,
+        )
+        if params.audio_out_destinations:
+            self._sum = Sum(self._playout, self._out_hz, params.audio_out_channels)
+        await connection.connect()
+
+    async def disconnect(self) -> None:
+        """One user less; the last one ends the call. Safe to call more often than `connect`."""
+        if not self._users or self._closing:
+            return
+        self._users -= 1
+        if self._users:
+            return
+        self._closing = True
+        if _clients.get(self._connection) is self:
+            del _clients[self._connection]
+        if self._sum is not None:
+            await self._sum.close()
+        await self._connection.disconnect()
+        self._opened.set()
+
+    def _checked_params(self) -> TransportParams:
+        if self._params is None:
+            raise StateError("the client is not set up: await setup(params, setup) first")
+        return self._params
+
+    # -- audio ------------------------------------------------------------------------------
+
+    async def read_audio_frame(self) -> AsyncIterator[InputAudioRawFrame]:
+        """What the caller says, 20 ms a frame, until the call ends; silence while it is muted.
+
+        `pts` is the frame's place since the call began, in ns. Waits until `connect` is done.
+        """
+        await self._opened.wait()
+        session = self._session
+        if session is None:
+            return
+        params = self._checked_params()
+        resampler: Resampler | None = None
+        if session.mic_hz != self._in_hz:
+            resampler = Resampler(session.mic_hz, self._in_hz, params.audio_in_channels)
+        async for heard in session.audio():
+            pcm = heard.pcm if resampler is None else resampler.feed(memoryview(heard.pcm))
+            if not pcm:
+                continue
+            frame = InputAudioRawFrame(bytes(pcm), self._in_hz, params.audio_in_channels)
+            frame.pts = heard.cursor * NS_PER_S // heard.hz
+            yield frame
+
+    def playout(self, destination: str | None) -> SessionPlayout | Line | None:
+        """The way of a destination's audio to the caller; None for another, or before `connect`."""
+        if self._sum is None or self._params is None:
+            return self._playout
+        known = destination is None or destination in self._params.audio_out_destinations
+        return self._sum.line(destination) if known else None
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        """Send audio; returns when unsent audio is within the lead.
+
+        While the caller is away it holds, up to a second less than a write may take; after that,
+        and until the caller is back, it takes a frame's real time and is False. At once False
+        when the call is over, or was not begun.
+        """
+        out = self.playout(frame.transport_destination)
+        if self._closing or out is None:
+            return False
+        pcm = channelled(frame, self._checked_params().audio_out_channels)
+        return await out.write(pcm, hz=frame.sample_rate, interruptible=frame.interruptible)
+
+    async def take_mixer(self, mixer: BaseAudioMixer, destination: str | None) -> bool:
+        """Have the worker play a `SoundfileMixer` of the default destination."""
+        session = self._session
+        if session is None or destination is not None or not isinstance(mixer, SoundfileMixer):
+            return False
+        declared = mixer.background
+        sound = SoundFile(
+            path=declared.file,
+            volume=declared.volume,
+            loop=declared.loop,
+            mixing=declared.mixing,
+        )
+        await session.configure(mixer=sound)
+        return True
+
+    @property
+    def _session(self) -> Session | None:
+        return self._connection.session if self._playout is not None else None
+
+    # -- video ------------------------------------------------------------------------------
+
+    async def read_video_frame(self, video_source: str) -> AsyncIterator[UserImageRawFrame]:
+        """What the caller shows. This engine carries no video yet: it only waits for the end.
+
+        ValueError for a source that is neither "camera" nor "screenVideo".
+        """
+        check_source(video_source)
+        await self._opened.wait()
+        session = self._session
+        if session is not None:
+            await session.wait_closed()
+        images: tuple[UserImageRawFrame, ...] = ()
+        for image in images:
+            yield image
+
+    def video_source_enabled(self, video_source: str) -> bool:
+        """Whether the caller shows something there."""
+        return False
+
+    async def write_video_frame(self, frame: OutputImageRawFrame) -> bool:
+        """Send an image. This engine carries no video yet: False, and ValueError for no image."""
+        params = self._checked_params()
+        check_image(frame, (params.video_out_width, params.video_out_height))
+        return False
+
+    # -- messages ---------------------------------------------------------------------------
+
+    async def send_message(
+        self, frame: OutputTransportMessageFrame | OutputTransportMessageUrgentFrame
+    ) -> None:
+        """Send a message; it waits for the caller's channel, and is dropped after the end.
+
+        Raises ProtocolError for what JSON cannot hold.
+        """
+        if self._closing:
+            log.debug("a message after the end of %s", self._connection)
+            return
+        try:
+            self._connection.send_app_message(frame.message)
+        except SessionClosed:
+            log.debug("a message after the end of %s", self._connection)
+
+    # -- what the connection tells ----------------------------------------------------------
+
+    async def _caller_came(self, _connection: Any) -> None:
+        if self._playout is not None:
+            self._playout.changed()
+        if self._params is None or self._announced:
+            return
+        self._announced = True
+        await self._callbacks.on_client_connected(self._connection)
+
+    async def _caller_gone(self, _connection: Any) -> None:
+        if self._announced and not self._closing:
+            self._announced = False
+            await self._callbacks.on_client_disconnected(self._connection)
+
+    async def _ended(self, connection: Any) -> None:
+        self._opened.set()
+        await self._caller_gone(connection)
+
+    async def _message_came(self, _connection: Any, message: Any) -> None:
+        if not self._closing:
+            await self._callbacks.on_app_message(message, self._connection.pc_id)
+
+    async def _track_changed(self, _connection: Any, receiver_index: int, enabled: bool) -> None:
+        told = self._callbacks.on_track_status
+        if told is not None and 0 <= receiver_index < len(SOURCES):
+            await told(SOURCES[receiver_index], enabled)
+
+
+def check_source(source: str) -> None:
+    """ValueError unless it is a source of video."""
+    if source not in SOURCES[1:]:
+        raise ValueError(f"a source of video is camera or screenVideo, not {source!r}")
+
+
+def _ring_hz(hz: int) -> int:
+    """The rate of the ring for audio of `hz`: its own, or the next that loses nothing."""
+    return next((rate for rate in RING_RATES if rate >= hz), RING_RATES[-1])
+
+
+def _mixes_here(params: TransportParams) -> bool:
+    mixers: Any = params.audio_out_mixer
+    given: Mapping[str | None, Any] = mixers if isinstance(mixers, Mapping) else {None: mixers}
+    return any(
+        mixer is not None and not (destination is None and isinstance(mixer, SoundfileMixer))
+        for destination, mixer in given.items()
+    )
