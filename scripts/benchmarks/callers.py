@@ -199,6 +199,8 @@ class Callers:
             kept.clear()
             self._peers[number].log = []
         self._sent_before = sum(peer.sent for peer in self._peers)
+        for peer in self._impaired:
+            peer.mark()
         self._begun = wire.measure_offset()
         self._recording = True
         return {"monotonic_ns": self._begun.monotonic_ns, "offset_ns": self._begun.offset_ns}
@@ -231,6 +233,7 @@ class Callers:
             "sent": sum(peer.sent for peer in self._peers) - self._sent_before,
             "live": sum(peer.live for peer in self._peers),
             "speaking": self._speaking,
+            "lost": [peer.lost(peer.red_level) for peer in self._impaired],
             "priority": self._priority,
             "timer": self._timer.kind,
             "kernel_time": light_peer.HAS_KERNEL_TIME,

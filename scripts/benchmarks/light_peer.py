@@ -201,7 +201,7 @@ class LightPeer:
         is offered when it is not 0.
         """
         self.number = number
-        self._red_level = red_level
+        self.red_level = red_level
         self.red = False
         self._earlier: deque[tuple[int, bytes]] = deque(maxlen=red_level)
         self._note = note
@@ -225,17 +225,18 @@ class LightPeer:
         self.log: list[tuple[int, int]] | None = None
         self._there: Network | None = None
         self._back: Network | None = None
+        self._lost_before: list[int] = []
 
     async def offer(self) -> str:
         """The SDP of an offer that sends and receives audio."""
         self._pc.addTransceiver("audio", direction="sendrecv")
         await self._pc.setLocalDescription(await self._pc.createOffer())
         sdp = str(self._pc.localDescription.sdp)
-        return offer_red(sdp) if self._red_level else sdp
+        return offer_red(sdp) if self.red_level else sdp
 
     async def accept(self, sdp: str) -> None:
         """Take the answer and wait until media may flow. Raises ConnectionError."""
-        if self._red_level:
+        if self.red_level:
             plain = without_red(sdp)
             self.red = plain.splitlines() != sdp.splitlines()
             sdp = plain
@@ -305,6 +306,25 @@ class LightPeer:
         """From now on media goes through a network with faults, each way. Call `pump` often."""
         self._there = Network(faults, 2 * seed)
         self._back = Network(faults, 2 * seed + 1)
+        self.mark()
+
+    def mark(self) -> None:
+        """Forget what was lost so far."""
+        self._lost_before = [len(net.counts.losses) for net in (self._there, self._back) if net]
+
+    def lost(self, reach: int) -> list[tuple[int, int]]:
+        """Since the mark, there and back: packets lost, and those that RED cannot bring back.
+
+        They are followed by `reach` others that were lost too.
+        """
+        found = []
+        networks = [net for net in (self._there, self._back) if net]
+        for network, before in zip(networks, self._lost_before, strict=True):
+            gone = set(network.counts.losses)
+            since = network.counts.losses[before:]
+            hopeless = [n for n in since if gone.issuperset(range(n + 1, n + 1 + reach))]
+            found.append((len(since), len(hopeless)))
+        return found
 
     def pump(self) -> None:
         """Let go what the networks hold and is due."""

@@ -33,7 +33,7 @@ def measure(counts: list[int], peer_counts: list[int], seconds: float) -> Report
         name = f"both ways, {point.sessions} sessions: ours by the stock bot's"
         ratio = sessions.ratio(point, points)
         if ratio is None:
-            report.put(name, "", {}, 0, must=MUST_SHARE, void="a load was not held, or is void")
+            report.put(name, "", {}, 0, must=MUST_SHARE, void="not held: no ratio")
         else:
             report.put(name, "", 1 / ratio, 1, must=MUST_SHARE)
     report.add(yardstick.NAME, "µs", speed)

@@ -9,6 +9,7 @@ from scripts.benchmarks import callers, light_peer, loss, speech
 from scripts.benchmarks.recording import Heard
 from tests.fakes import lossy_call
 from tests.fakes.lossy_call import NS_PER_MS, Sound
+from tests.fakes.network import Faults
 from workers.audio import red
 from workers.webrtc.sdp import Offer
 
@@ -104,3 +105,16 @@ def test_what_was_never_said_has_no_delay() -> None:
     noise = np.random.default_rng(1).integers(-3000, 3000, 960 * 150).astype(np.int16)
     span = (START_NS + 1_000 * NS_PER_MS, START_NS + 3_000 * NS_PER_MS)
     assert lossy_call.delay_ms(sound(noise), said, *span) is None
+
+
+async def test_a_caller_knows_what_redundancy_cannot_bring_back() -> None:
+    peer = light_peer.LightPeer(0, lambda number, data, when: None, red_level=2)
+    peer.impair(Faults(loss=0.5), seed=1)
+    there, back = peer._there, peer._back
+    assert there is not None
+    assert back is not None
+    there.counts.losses[:] = [3, 4, 5]
+    peer.mark()
+    there.counts.losses += [9, 10, 11, 20, 30, 31]
+    assert peer.lost(2) == [(6, 1), (0, 0)]
+    await peer.close()
