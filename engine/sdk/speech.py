@@ -177,6 +177,7 @@ class Speech:
                 break
             if self._held():
                 await self._waiters.changed()
+                ring = self._ring  # another worker's may have taken its place
                 continue
             if start < 0:
                 start = queued = ring.speaker_written
@@ -199,6 +200,7 @@ class Speech:
             if data:
                 self._want_room(len(data) // stride)
                 await self._waiters.changed()
+                ring = self._ring
         waited = start < 0  # for its turn: nothing of it was queued
         if waited:
             start = queued = ring.speaker_written
