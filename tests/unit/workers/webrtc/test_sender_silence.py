@@ -15,6 +15,7 @@ from workers.webrtc.sender import OPUS_SILENCE, Sender
 
 if TYPE_CHECKING:
     from ipc.clock import ManualClock
+    from ipc.codec import Application
 
 
 @pytest.mark.parametrize("law", ["opus", "PCMU"])
@@ -93,3 +94,23 @@ def test_it_may_change_at_any_time(clock: ManualClock) -> None:
     wire.run(10)
     assert len(wire.packets) == 20
     assert np.abs(wire.heard()).max() < 4
+
+
+@pytest.mark.parametrize("application", ["lowdelay", "audio", "voip"])
+@pytest.mark.parametrize("pause", [0, 1, 10])
+def test_speech_has_its_level_from_the_first_frame_after_a_pause_or_a_flush(
+    clock: ManualClock, application: Application, pause: int
+) -> None:
+    sender = Sender(clock, Codec(application=application))
+    wire = Wire(sender, clock)
+    sender.ring, bot = rings()
+    wire.run(pause)
+    for _ in range(2):
+        write(bot, tone(440, 20 * FRAME))
+        wire.run(6)
+        heard = wire.heard()
+        levels = [level_db(heard[start : start + FRAME]) for start in range(0, len(heard), FRAME)]
+        assert max(abs(level + 12) for level in levels[-5:]) < 1, levels
+        bot.flush()
+        wire.run(max(pause, 1))
+        wire.heard()
