@@ -52,7 +52,9 @@ def test_any_bytes_are_reports_or_none(data: bytes) -> None:
     found = rtcp.parse(data)
     assert len(found) <= rtcp.MAX_PACKETS
     for report in found:
-        assert report.kind in (rtcp.SENDER_REPORT, rtcp.RECEIVER_REPORT, rtcp.BYE)
+        reports = (rtcp.SENDER_REPORT, rtcp.RECEIVER_REPORT, rtcp.BYE)
+        requests = (rtcp.TRANSPORT_FEEDBACK, rtcp.PAYLOAD_FEEDBACK)
+        assert report.kind in (reports if report.feedback is None else requests)
         assert len(report.reports) * rtcp.BLOCK_BYTES <= len(data)
         for block in report.reports:
             assert 0 <= block.fraction_lost <= 255

@@ -113,11 +113,10 @@ class Peer:
                 "no UDP port can be bound on the addresses that callers are offered", code="no_port"
             )
         self._offer = offer
-        red_type = offer.red_type if codec.mimeType.lower() == "audio/opus" else None
         self.sender.agree(codec, ssrc=hooks.source_of(self._transceiver), heard=self._is_heard)
         self.sender.stereo = offer.wants_stereo
-        self.sender.red_type = red_type
-        self.receiver.take_red(red_type)
+        self.sender.red_type = offer.red_type
+        self.receiver.take_red(offer.red_type)
         return offer.answer(local.sdp)
 
     @property
