@@ -144,7 +144,7 @@ def not_recovered(
     totals = np.array(seen.facts["lost"], float).sum(axis=0)
     gone = (
         grown["packetsLost"] - grown["packetsRecovered"],
-        sum(share.lost * (1 - share.recovered) for share in found),
+        round(sum(share.lost * (1 - share.recovered) for share in found)),
     )
     for where, (lost, hopeless), missing in zip(
         ("here", "at the caller"), totals, gone, strict=True
