@@ -35,8 +35,10 @@ class FakeLine:
 class MemoryMedia:
     """Rings without a worker: the test plays it."""
 
-    def __init__(self) -> None:
-        spec = RingSpec(key=bytes(16), epoch=1, mic_hz=16_000, speaker_hz=16_000, speaker_ms=100)
+    def __init__(self, speaker_ms: int = 100) -> None:
+        spec = RingSpec(
+            key=bytes(16), epoch=1, mic_hz=16_000, speaker_hz=16_000, speaker_ms=speaker_ms
+        )
         memory = memoryview(bytearray(size_bytes(spec)))
         self.worker = WorkerRing.format(memory, spec, 1)
         self.ring = BotRing(memory)
