@@ -148,8 +148,10 @@ async def _set_up(processor: FrameProcessor, setup: FrameProcessorSetup) -> None
 
 
 async def _clean_up(processor: FrameProcessor) -> None:
+    # A pipeline within a pipeline limits each of its own.
+    limit_s = None if isinstance(processor, BasePipeline) else CLEANUP_S
     try:
-        async with asyncio.timeout(CLEANUP_S):
+        async with asyncio.timeout(limit_s):
             await processor.cleanup()
     except Exception as error:
         log.error("%s: could not clean up: %s", processor, describe(error))

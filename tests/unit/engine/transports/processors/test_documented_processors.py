@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.transports import processors
+from tests.support import ROOT
 
 TABLE: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("documented_processors.json").read_text()
@@ -83,6 +86,17 @@ def test_what_counts_as_activity_is_what_the_document_names() -> None:
     assert [cls.__name__ for cls in types] == [
         part.partition("'")[0].rpartition(".")[2] for part in wanted.split("<class '")[1:]
     ]
+
+
+def test_importing_the_processors_loads_no_media_library() -> None:
+    code = "import engine.transports.processors, engine.transports.frames, sys; print(*sys.modules)"
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "engine.transports.frames" in run.stdout.split()
+    assert not {"aioice", "aiortc", "av", "cv2", "fastapi", "workers"} & set(run.stdout.split())
 
 
 def test_every_public_name_is_documented() -> None:

@@ -264,7 +264,7 @@ async def test_a_frame_that_does_not_get_through_ends_the_pipeline_all_the_same(
 async def test_a_cleanup_that_hangs_does_not_keep_the_others_from_theirs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pipeline_module, "CLEANUP_S", 0.02)
+    monkeypatch.setattr(pipeline_module, "CLEANUP_S", 0.3)
     stuck, other = Hanging("cleanup"), Noting()
 
     async with running(stuck, other):

@@ -257,7 +257,9 @@ async def test_a_full_neighbour_is_an_error_frame_not_a_hole_in_the_log(
 
     async with running(first, full) as task:
         task.add_event_handler("on_pipeline_error", lambda _, error: errors.append(error))
-        await task.queue_frames([TextFrame(word) for word in "abc"])
+        await task.queue_frame(TextFrame("a"))
+        await until(lambda: len(full.began) == 2)
+        await task.queue_frames([TextFrame("b"), TextFrame("c")])
         await until(lambda: errors)
         assert errors[0].processor is first
         full.gate.set()
