@@ -80,7 +80,6 @@ from ipc.frames.language import (
     LLMMessagesTransformFrame,
     LLMMessagesUpdateFrame,
     LLMRunFrame,
-    LLMServiceMetadataFrame,
     LLMSetToolChoiceFrame,
     LLMSetToolsFrame,
     LLMSummarizeContextFrame,
@@ -88,15 +87,6 @@ from ipc.frames.language import (
     LLMThoughtEndFrame,
     LLMThoughtStartFrame,
     LLMThoughtTextFrame,
-    LLMUpdateSettingsFrame,
-    ManuallySwitchServiceFrame,
-    ServiceMetadataFrame,
-    ServiceSwitcherFrame,
-    ServiceSwitcherRequestMetadataFrame,
-    ServiceUpdateSettingsFrame,
-    STTMetadataFrame,
-    STTUpdateSettingsFrame,
-    TTSUpdateSettingsFrame,
     VisionFullResponseEndFrame,
     VisionFullResponseStartFrame,
     VisionTextFrame,
@@ -137,6 +127,18 @@ from ipc.frames.media import (
 from ipc.frames.samples import (
     AudioFrame,
     Pcm,
+)
+from ipc.frames.services import (
+    LLMServiceMetadataFrame,
+    LLMUpdateSettingsFrame,
+    ManuallySwitchServiceFrame,
+    ServiceMetadataFrame,
+    ServiceSwitcherFrame,
+    ServiceSwitcherRequestMetadataFrame,
+    ServiceUpdateSettingsFrame,
+    STTMetadataFrame,
+    STTUpdateSettingsFrame,
+    TTSUpdateSettingsFrame,
 )
 from ipc.frames.speech import (
     AggregatedTextFrame,

@@ -9,12 +9,15 @@ a bounded amount of memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from ipc.errors import LimitError
 from ipc.frames import AudioRawFrame, Frame, ImageRawFrame
+
+log = logging.getLogger(__name__)
 
 # 82 s of audio in frames of 20 ms; at 24 kHz mono the bytes are 22 minutes.
 MAX_FRAMES = 4096
@@ -27,9 +30,12 @@ Item: TypeAlias = tuple[Frame, Any, Callable[..., Awaitable[None]] | None, int]
 
 
 class FrameQueue:
-    """First in, first out, for one reader."""
+    """First in, first out, for one reader; `owner` is named when frames are lost."""
 
-    def __init__(self, max_frames: int = MAX_FRAMES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, max_frames: int = MAX_FRAMES, max_bytes: int = MAX_BYTES, *, owner: object = "a queue"
+    ) -> None:
+        self._owner = owner
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()
@@ -141,6 +147,9 @@ class FrameQueue:
 
     def _displace(self) -> None:
         self.displaced += 1
+        # Powers of two: a reader that hangs must not fill the log as well.
+        if self.displaced & (self.displaced - 1) == 0:
+            log.warning("%s is full: %d frames lost", self._owner, self.displaced)
         for index, item in enumerate(self._items):
             if isinstance(item[0], AudioRawFrame | ImageRawFrame):
                 del self._items[index]

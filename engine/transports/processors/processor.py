@@ -69,8 +69,8 @@ class FrameProcessor(Metered):
         self._direct = enable_direct_mode
         self._cancelling = False
 
-        self._system = FrameQueue()
-        self._queued = FrameQueue()
+        self._system = FrameQueue(owner=self)
+        self._queued = FrameQueue(owner=self)
         self._system_task: asyncio.Task[None] | None = None
         self._queued_task: asyncio.Task[None] | None = None
         # Frames are numbered as they arrive, so that queued ones never overtake system frames.

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.transports.processors.events import BaseObject
 from engine.transports.processors.params import PipelineTaskParams
@@ -42,6 +42,8 @@ class PipelineRunner(BaseObject):
         self._force_gc = force_gc
         self._check_dangling = check_dangling_tasks
         self._loop = loop
+        # What stood there before the runner listened, such as a web server's handler.
+        self._before: dict[int, Any] = {}
         self._waiting: list[PipelineTask] = []
         self._running: list[PipelineTask] = []
 
@@ -112,19 +114,23 @@ class PipelineRunner(BaseObject):
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in self._signals:
+            before = signal.getsignal(number)
             try:
                 loop.add_signal_handler(number, self._told, number)
             except (NotImplementedError, RuntimeError, ValueError):
                 # Not on this platform, or not in the main thread.
                 log.debug("%s: signal %d is left alone", self, number)
+            else:
+                self._before[number] = before
 
     def _unlisten(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in self._signals:
-            try:
-                loop.remove_signal_handler(number)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue
+        for number, before in self._before.items():
+            loop.remove_signal_handler(number)
+            # None: it was set by code that is not Python.
+            if before is not None:
+                signal.signal(number, before)
+        self._before.clear()
 
     def _told(self, number: int) -> None:
         for task in self._running:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from engine.transports.processors.clock import BaseClock, SystemClock
 from engine.transports.processors.ends import PipelineEnds
 from engine.transports.processors.frame_queue import FrameQueue
+from engine.transports.processors.metrics import ProcessingMetricsData, TTFBMetricsData
 from engine.transports.processors.params import (
     PipelineParams,
     PipelineTaskParams,
@@ -172,8 +173,11 @@ class PipelineTask(PipelineEnds):
         """Put a frame in line for the pipeline, at its begin or (upstream) at its end.
 
         Frames that are queued before the start wait for it. LimitError(queue_full) when there
-        was no room for 20 s. Once an end was queued only system frames still get in.
+        was no room for 20 s. Once an end was queued only system frames still get in, and
+        nothing once the task has finished.
         """
+        if self._finished:
+            return
         if direction is _UP:
             await self._sink.queue_frame(frame, direction)
         elif self._closing is not None and isinstance(frame, SystemFrame):
@@ -302,7 +306,7 @@ class PipelineTask(PipelineEnds):
 
     async def _feed(self) -> None:
         if self._params.enable_metrics and self._params.send_initial_empty_metrics:
-            await self._pipeline.queue_frame(MetricsFrame(data=[]))
+            await self._pipeline.queue_frame(self._first_metrics())
         while True:
             frame, *_ = await self._queue.get()
             if isinstance(frame, CancelFrame):
@@ -319,6 +323,11 @@ class PipelineTask(PipelineEnds):
         except TimeoutError:
             await self._timed_out(frame, self._end_s)
             self.ask_cancel("what was queued did not end")
+
+    def _first_metrics(self) -> MetricsFrame:
+        names = [one.name for one in self._pipeline.processors_with_metrics()]
+        kinds = (TTFBMetricsData, ProcessingMetricsData)
+        return MetricsFrame(data=[kind(processor=one, value=0) for one in names for kind in kinds])
 
     async def _push_cancel(self) -> None:
         frame = self._cancel_frame or CancelFrame()

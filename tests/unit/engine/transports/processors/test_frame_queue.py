@@ -119,6 +119,18 @@ async def test_a_frame_that_cannot_wait_takes_the_place_of_the_oldest_audio() ->
     assert await take(queue, 3) == [word, second, new]
 
 
+async def test_frames_that_are_lost_are_logged_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = FrameQueue(max_frames=1, owner="the slow one")
+    for _ in range(10):
+        queue.put_now(item(UserStartedSpeakingFrame()))
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0] == "the slow one is full: 1 frames lost"
+    assert (queue.displaced, len(messages)) == (9, 4)
+
+
 async def test_without_audio_it_takes_the_place_of_the_oldest() -> None:
     queue = FrameQueue(max_frames=2)
     frames = [UserStartedSpeakingFrame() for _ in range(3)]

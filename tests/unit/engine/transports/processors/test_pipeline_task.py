@@ -333,4 +333,7 @@ async def test_a_task_runs_once() -> None:
             await task.run()
 
     await task.run()
+    await task.queue_frames([TextFrame("late"), EndFrame()])
+    await task.cancel()
     assert only.kinds().count("StartFrame") == 1
+    assert only.texts() == []

@@ -159,7 +159,7 @@ async def test_a_signal_cancels_what_runs_and_is_left_alone_afterwards() -> None
     await PipelineRunner().run(task)
 
     assert only.kinds()[-1] == "CancelFrame"
-    assert signal.getsignal(signal.SIGINT) in (before, signal.default_int_handler)
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.parametrize("way", ["end", "cancel", "stop_when_done"])
@@ -172,6 +172,16 @@ async def test_a_runner_ends_its_tasks(way: str) -> None:
     await asyncio.wait_for(run, 5)
 
     assert only.kinds()[-1] == ("CancelFrame" if way == "cancel" else "EndFrame")
+
+
+async def test_services_are_announced_with_empty_measurements() -> None:
+    only = Service(name="voice")
+
+    async with running(only, params=PipelineParams(enable_metrics=True)):
+        await until(lambda: "MetricsFrame" in only.kinds())
+
+    frame = next(frame for frame in only.seen if isinstance(frame, MetricsFrame))
+    assert [(one.processor, one.value) for one in frame.data] == [("voice", 0), ("voice", 0)]
 
 
 class Service(Noting):
