@@ -186,10 +186,13 @@ async def test_a_peer_that_answers_stays_and_one_that_is_silent_is_lost(
 ) -> None:
     ours, theirs = pair
     monkeypatch.setattr(ice, "ASK_S", 0.01)
+    silences: list[int] = []
+    ours.on_silent = lambda: silences.append(clock.now_ns())
     event = asyncio.create_task(ours.get_event())
     clock.ahead_ns += 3 * NS_PER_S
     await until(lambda: clock.now_ns() - ours.heard_ns < NS_PER_S, what="an answer")
     assert not event.done()
+    assert len(silences) == 1, "one word about one silence"
     await theirs.close()
     clock.ahead_ns += 5 * NS_PER_S
     async with asyncio.timeout(DEADLINE_S):
