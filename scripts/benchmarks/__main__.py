@@ -208,7 +208,7 @@ def run_all(
     plots: Plots = RESULTS,
     burn: Burn = 1.0,
 ) -> None:
-    """Everything, in about ten minutes."""
+    """Everything, in 10 to 15 minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+import pytest
 
 from scripts.benchmarks import loss, wire
 from scripts.benchmarks.processes import Server
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scripts.benchmarks.recording import Recording
+
+pytestmark = pytest.mark.timeout(120)
 
 SECONDS = 2.0
 
