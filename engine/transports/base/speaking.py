@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.transports.frames import (
-    BotSpeakingFrame,
-    BotStartedSpeakingFrame,
-    BotStoppedSpeakingFrame,
-    Frame,
-    OutputAudioRawFrame,
-    SpeechOutputAudioRawFrame,
-    TTSAudioRawFrame,
-)
+from engine.transports import frames
 from engine.transports.processors import FrameDirection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from engine.transports.frames import Frame, OutputAudioRawFrame
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +40,10 @@ def is_silence(audio: bytes) -> bool:
 class Speaking:
     """Whether the bot speaks at one destination. `push` sends a frame one way."""
 
+    # What it deals in. Another framework's, of the same names, take their place in a subclass.
+    frames: Any = frames
+    directions: Any = FrameDirection
+
     def __init__(
         self, push: Callable[[Frame, FrameDirection], Awaitable[None]], destination: str | None
     ) -> None:
@@ -56,17 +54,19 @@ class Speaking:
         self._silent_s = 0.0
         self._heard_at = self._tell_at = 0.0
 
-    @staticmethod
-    def is_speech(frame: Frame) -> bool:
+    def is_speech(self, frame: Frame) -> bool:
         """Whether a frame may be speech at all."""
-        return isinstance(frame, TTSAudioRawFrame | SpeechOutputAudioRawFrame)
+        kinds = (self.frames.TTSAudioRawFrame, self.frames.SpeechOutputAudioRawFrame)
+        return isinstance(frame, kinds)
 
     async def begins(self, frame: OutputAudioRawFrame) -> None:
         """The first sample of a frame has left."""
-        if isinstance(frame, TTSAudioRawFrame):
+        if isinstance(frame, self.frames.TTSAudioRawFrame):
             self._synthesized = True
             await self._start()
-        elif isinstance(frame, SpeechOutputAudioRawFrame) and not is_silence(frame.audio):
+        elif isinstance(frame, self.frames.SpeechOutputAudioRawFrame) and not is_silence(
+            frame.audio
+        ):
             await self._start()
 
     async def heard(self, frame: OutputAudioRawFrame) -> None:
@@ -75,7 +75,7 @@ class Speaking:
         if not self.is_speech(frame):
             return
         self._heard_at = now = _now()
-        if isinstance(frame, SpeechOutputAudioRawFrame):
+        if isinstance(frame, self.frames.SpeechOutputAudioRawFrame):
             if is_silence(frame.audio):
                 self._silent_s += frame.num_frames / frame.sample_rate
                 if self._silent_s >= STOP_S:
@@ -84,7 +84,7 @@ class Speaking:
                 self._silent_s = 0.0
         if self.active and now >= self._tell_at:
             self._tell_at = now + PERIOD_S
-            await self._tell(BotSpeakingFrame)
+            await self._tell(self.frames.BotSpeakingFrame)
 
     async def utterance_ended(self) -> None:
         """All of an utterance of speech synthesis has left."""
@@ -102,7 +102,7 @@ class Speaking:
             self.active = self._synthesized = False
             self._silent_s = 0.0
             log.debug("the bot stopped speaking (%s)", self._destination)
-            await self._tell(BotStoppedSpeakingFrame)
+            await self._tell(self.frames.BotStoppedSpeakingFrame)
 
     async def _start(self) -> None:
         if not self.active:
@@ -110,7 +110,7 @@ class Speaking:
             self._silent_s = 0.0
             self._heard_at = self._tell_at = _now()
             log.debug("the bot started speaking (%s)", self._destination)
-            await self._tell(BotStartedSpeakingFrame)
+            await self._tell(self.frames.BotStartedSpeakingFrame)
 
     async def _tell(self, kind: type[Frame]) -> None:
         """Both ways, as a pair."""
@@ -118,8 +118,8 @@ class Speaking:
         for frame, sibling in ((down, up), (up, down)):
             frame.transport_destination = self._destination
             frame.broadcast_sibling_id = sibling.id
-        await self._push(down, FrameDirection.DOWNSTREAM)
-        await self._push(up, FrameDirection.UPSTREAM)
+        await self._push(down, self.directions.DOWNSTREAM)
+        await self._push(up, self.directions.UPSTREAM)
 
 
 def _now() -> float:
