@@ -274,7 +274,7 @@ async def test_a_session_that_loses_its_worker_goes_on_at_another_with_new_rings
     assert session.worker is setup.supervisor.worker
     assert setup.told(MediaMoved) == [MediaMoved(session=session.id)]
     setup.leg(session, "connected")
-    assert session.state.value == "interrupted"  # its bot has no rings yet
+    assert setup.told(Connected) == [Connected(session=session.id)]  # its bot has no rings yet
     assert setup.supervisor.told == []
     assert await opened(setup, session, mic_base=9600, speaker_base=4800) == Ok()
     (*_, ring) = [m for m in setup.supervisor.asked if isinstance(m, OpenRing)]
