@@ -132,13 +132,12 @@ class Call:
 class TransportSite:
     """`async with TransportSite(audio_in_enabled=True, ...) as site`; `site.url` for callers."""
 
-    def __init__(self, *, echoes: bool = False, prepare: Any = None, **params: Any) -> None:
+    def __init__(self, *, echoes: bool = False, **params: Any) -> None:
         self.calls: list[Call] = []
         self.handler = SmallWebRTCRequestHandler()
         self.url = ""
         self._echoes = echoes
         self._params = {"audio_in_enabled": True, "audio_out_enabled": True, **params}
-        self._prepare = prepare
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
@@ -161,10 +160,8 @@ class TransportSite:
         return {"status": "success"}
 
     async def _came(self, connection: SmallWebRTCConnection) -> None:
-        call = Call(connection, TransportParams(**self._params), echoes=self._echoes)
-        if self._prepare is not None:
-            self._prepare(call)
-        self.calls.append(call)
+        params = TransportParams(**self._params)
+        self.calls.append(Call(connection, params, echoes=self._echoes))
 
     async def __aenter__(self) -> TransportSite:
         await self._engine.__aenter__()

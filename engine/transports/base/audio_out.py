@@ -178,8 +178,8 @@ class AudioOut:
             self._current = frame
             try:
                 await self._take(frame)
-            except Exception:
-                log.exception("%s: %s could not be sent", self._transport, frame)
+            except Exception as error:
+                await self._failed(frame, error)
             self._current = None
         await self._finish()
 
@@ -239,6 +239,17 @@ class AudioOut:
 
     async def _let_go(self, frame: Frame) -> None:
         """The audio before a frame has left: what it asks for happens, and it goes on."""
+        try:
+            await self._do(frame)
+        except Exception as error:
+            await self._failed(frame, error)
+        else:
+            await self._transport.push_frame(frame)
+
+    async def _failed(self, frame: Frame, error: Exception) -> None:
+        await self._transport.push_error(f"Could not send {frame}: {error}", error)
+
+    async def _do(self, frame: Frame) -> None:
         if isinstance(frame, OutputTransportMessageFrame):
             await self._transport.send_message(frame)
         elif isinstance(frame, OutputDTMFFrame):
@@ -250,7 +261,6 @@ class AudioOut:
             await self.speaking.utterance_ended()
         elif not isinstance(frame, FilterControlFrame | VolumeFrame | VolumeGainFrame):
             await self._transport.write_transport_frame(frame)
-        await self._transport.push_frame(frame)
 
     async def _play(self, frame: OutputAudioRawFrame) -> None:
         interruptions = self._interruptions

@@ -97,21 +97,24 @@ def test_a_peer_that_reads_no_more_is_told_once(clock: ManualClock) -> None:
         assert len(errors) == 1
 
 
-def test_a_write_that_fails_ends_nothing(
-    clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    with OutputWorld(clock, ahead=False) as world:
-        write = world.output.write_audio_frame
+def test_what_cannot_be_sent_is_told_and_ends_nothing(clock: ManualClock) -> None:
+    async def fail(_frame: object) -> bool:
+        raise RuntimeError("broken")
 
-        async def fail(_frame: object) -> bool:
-            raise RuntimeError("broken")
-
-        world.output.write_audio_frame = fail  # type: ignore[method-assign, assignment]
+    with OutputWorld(clock) as world, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.output, "write_audio_frame", fail)
+        patch.setattr(world.output, "send_message", fail)
         world.handle(audio(7, 40))
-        world.output.write_audio_frame = write  # type: ignore[method-assign]
+        world.handle(OutputTransportMessageFrame("lost"))
+        patch.undo()
         world.handle(audio(8, 40))
+        world.handle(OutputTransportMessageFrame("sent"))
         assert world.written == pcm(8, 40)
-        assert "broken" in caplog.text
+        world.plays(40)
+        assert world.output.messages == ["sent"]
+        errors = [f for f, way in world.output.pushed if isinstance(f, ErrorFrame) and way is UP]
+        assert len(errors) == 2
+        assert all("broken" in error.error for error in errors)
 
 
 def test_a_second_setup_is_refused_and_changes_nothing(clock: ManualClock) -> None:
