@@ -11,7 +11,8 @@ from engine.sdk.session import Session
 from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.codec import Codec
 from ipc.errors import BotRejected
-from ipc.messages import Message, Ok, OpenMedia
+from ipc.messages import Configure, Message, Ok, OpenMedia
+from ipc.sound_file import SoundFile
 from tests.support import pattern, until
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
@@ -212,9 +213,11 @@ async def test_new_rings_are_asked_for_where_the_last_ended_with_the_codec_of_no
     media.hear(500)
     await session.play(bytes(2 * 960))
     media.sends(320)
-    await session.configure(bitrate_bps=24_000)
+    sound = SoundFile(path="/a.wav")
+    await session.configure(bitrate_bps=24_000, mixer=sound)
     session.media_moved()
-    await until(lambda: len(line.asked) == 2)
+    await until(lambda: len(line.asked) == 3)
+    assert line.asked[2] == Configure(session="s_1", mixer=sound)
     assert line.asked[1] == OpenMedia(
         session="s_1",
         mic_hz=16_000,
