@@ -13,6 +13,7 @@ from ipc.errors import ConfigError
 from tests.fakes.audio import FRAME, HZ, level_db, pitch_hz, silence_source, tone
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
+from tests.fakes.placed import PlacedCaller
 from tests.fakes.serve import ServeProcess
 from tests.fakes.sounds import clicks_db, write_sound
 from tests.support import until
@@ -201,3 +202,34 @@ async def test_without_silence_nothing_is_sent_until_the_bot_speaks(runtime_dir:
         while await sent() - before < 60:  # the test's own deadline ends it
             await anext(mic)
         await mic.aclose()  # type: ignore[attr-defined]  # a generator
+
+
+async def test_a_placed_session_is_configured_before_its_media(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
+    bot = Bot("transport", capacity=0)
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        serving(bot, serve.endpoint),
+        PlacedCaller(bot, silence_source()) as caller,
+    ):
+        session = caller.session
+        await session.configure(silence=False, bitrate_bps=24_000)
+        with pytest.raises(ConfigError):
+            await session.configure(mixer=SoundFile(path=str(tmp_path / "none.wav")))
+        await session.configure(mixer=SoundFile(path=ambience(tmp_path), volume=1.0))
+        await session.open_media(mic_hz=16_000, speaker_hz=24_000)
+        assert (session.codec.silence, session.codec.bitrate_bps) == (False, 24_000)
+        await caller.hears(BACKGROUND, db=-20)
+        await session.configure(mixer=None)
+        # It fades within a frame, one packet says so, and then nothing comes.
+        mic = session.audio()
+        sent: list[int] = []
+        while len(sent) < 2 or sent[-1] > sent[-2]:
+            sent.append((await session.stats())["outbound-audio"]["packetsSent"])
+            session.skip_audio()
+            for _ in range(5):
+                await anext(mic)
+        await mic.aclose()  # type: ignore[attr-defined]  # a generator
+        await session.play(tone(SPEECH, 12_000, hz=24_000))
+        await caller.hears(SPEECH, seconds=0.2)

@@ -166,3 +166,14 @@ def test_a_worker_hands_over_whatever_the_last_bot_stored(
 
     assert new.worker.mic_written == 560
     assert 0 <= new.worker.speaker_waiting() <= new.worker.speaker.capacity
+
+
+def test_what_was_taken_and_has_not_left_may_be_taken_again(ends: Ends) -> None:
+    channels = ends.spec.speaker_channels
+    ends.bot.write_speaker(pcm(0, 30, channels))
+    ends.worker.take(10)
+    ends.worker.commit(10, 1, 2, 3, 4)
+    ends.worker.take(5)
+    ends.worker.rewind()
+    assert ends.worker.taken == 10
+    assert bytes(ends.worker.take(5)) == pcm(10, 5, channels)
