@@ -19,9 +19,9 @@ from engine.sdk.rtvi import Rtvi
 from engine.sdk.session import Session
 from engine.sdk.speech import Flushed, Played
 from ipc.codec import Codec
-from ipc.frames import AudioFrame
 from ipc.ice_server import IceServer
 from ipc.messages import Candidate
+from ipc.samples import AudioFrame
 from ipc.sound_file import SoundFile
 
 __all__ = [

@@ -20,7 +20,6 @@ from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.clock import Clock, MonotonicClock
 from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, StateError, WorkerError
-from ipc.frames import AudioFrame
 from ipc.messages import (
     CloseSession,
     Configure,
@@ -31,6 +30,7 @@ from ipc.messages import (
     check_data,
 )
 from ipc.ring_handover import hear_on
+from ipc.samples import AudioFrame
 from ipc.sound_file import SoundFile
 from ipc.stats import as_report
 

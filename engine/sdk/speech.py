@@ -19,8 +19,8 @@ from engine.sdk.resample import CHUNK_MS, Resampler, check_rate
 from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.audio_ring import Flushed as Answer
 from ipc.errors import BotRejected, ConfigError, SessionClosed
-from ipc.frames import AudioFrame, Pcm
 from ipc.ring_handover import unsent
+from ipc.samples import AudioFrame, Pcm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

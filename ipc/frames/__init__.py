@@ -124,10 +124,6 @@ from ipc.frames.media import (
     VolumeFrame,
     VolumeGainFrame,
 )
-from ipc.frames.samples import (
-    AudioFrame,
-    Pcm,
-)
 from ipc.frames.services import (
     LLMServiceMetadataFrame,
     LLMUpdateSettingsFrame,
@@ -174,6 +170,10 @@ from ipc.frames.speech import (
     VADParamsUpdateFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
+)
+from ipc.samples import (
+    AudioFrame,
+    Pcm,
 )
 
 __all__ = [

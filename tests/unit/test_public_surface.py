@@ -28,7 +28,7 @@ IPC = {
     "UnknownMessage UnsupportedCodec VersionMismatch WorkerDied WorkerError WorkerStalled "
     "from_wire",
     "fence": "fence lock_fence no_fence",
-    "frames": "AudioFrame AudioRawFrame CancelFrame ControlFrame DataFrame EndFrame Frame "
+    "frames": "AudioRawFrame CancelFrame ControlFrame DataFrame EndFrame Frame "
     "ImageRawFrame InputAudioRawFrame InputImageRawFrame InputTransportMessageFrame "
     "OutputAudioRawFrame OutputImageRawFrame OutputTransportMessageFrame "
     "OutputTransportMessageUrgentFrame SpriteFrame StartFrame SystemFrame UserImageRawFrame "
@@ -46,6 +46,7 @@ IPC = {
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
+    "samples": "AudioFrame",
     "segment": "Segment names_of new_name unlink_name",
     "stats": "CandidatePair DataChannel IceCandidate InboundRtp LocalCandidate Media OutboundRtp "
     "Record RemoteCandidate RemoteInboundRtp WorkerPort as_report",

@@ -12,7 +12,7 @@ from engine.sdk.marks import MAX_MARKS, Mark
 from engine.sdk.session import Session
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.errors import ConfigError, LimitError, SessionClosed
-from ipc.frames import AudioFrame
+from ipc.samples import AudioFrame
 from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.support import until
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
