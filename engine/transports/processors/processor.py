@@ -1,9 +1,10 @@
 """`FrameProcessor`: a link of a pipeline.
 
 Two tasks handle what arrives. One takes system frames, at once; the other takes the queued
-frames, in order, and may be held up or interrupted without holding up the first. Neither
-begins before the processor is set up and the `StartFrame` has come, which is handled first.
-How much may wait is the rule of `frame_queue`.
+frames, in order, and may be held up or interrupted without holding up the first. A queued
+frame never overtakes a system frame that came before it, so what is sent behind an
+interruption survives it. Neither task begins before the processor is set up and the
+`StartFrame` has come, which is handled first. How much may wait: see `frame_queue`.
 """
 
 from __future__ import annotations
