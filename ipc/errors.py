@@ -152,6 +152,16 @@ class DtlsFailed(NegotiationError):
     code = "dtls_failed"
 
 
+class DialFailed(NegotiationError):
+    """A server that was dialled could not be reached, or does not take us.
+
+    `dial_timeout`, `dial_refused` (nobody listens there), `dial_unknown_host`, `dial_tls`,
+    `dial_proxy`, `dial_redirects`, `dial_http_NNN` (its answer), `dial_protocol`.
+    """
+
+    code = "dial_failed"
+
+
 class RingError(BackbeatError):
     """A shared-memory ring cannot be used."""
 

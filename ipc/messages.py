@@ -25,6 +25,7 @@ from ipc.errors import (
 from ipc.ice_server import IceServer as IceServer
 from ipc.sound_file import SoundFile
 from ipc.stats import AnyRecord
+from ipc.websocket import Websocket
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
@@ -100,6 +101,24 @@ class AppMessage(Message):
     cursor: int = 0
 
 
+class RawMessage(Message):
+    """Worker to engine to bot: a WebSocket message that is not audio, at mic cursor `cursor`."""
+
+    session: str
+    data: str | bytes
+    cursor: int = 0
+
+
+class SendRaw(Message):
+    """Bot to engine to worker: send this WebSocket message now. Request.
+
+    Fails with `not_connected`, or `slow_reader` when too much waits already.
+    """
+
+    session: str
+    data: str | bytes
+
+
 class TrackStatus(Message):
     """Worker to engine to bot: the caller turned a track on or off (0 mic, 1 camera, 2 screen)."""
 
@@ -110,11 +129,16 @@ class TrackStatus(Message):
 
 
 class LegState(Message):
-    """Worker to engine: the caller's leg changed. Engine to bot: that of a session it placed."""
+    """Worker to engine: the caller's leg changed. Engine to bot: that of a session it placed.
+
+    Of a WebSocket, `close_code` and `close_reason` (RFC 6455 section 7.4) say how it ended.
+    """
 
     session: str
     state: Literal["connecting", "connected", "lost", "closed"]
     reason: str = ""
+    close_code: int = 0
+    close_reason: str = ""
 
 
 class CloseSession(Message):
@@ -173,6 +197,8 @@ class WorkerSettings(Message):
     speaker_ms: int
     log_level: str = "info"
     priority: Literal["auto", "none"] = "auto"
+    # Certificates of authorities to trust besides the system's, a PEM file; "" for none.
+    tls_ca_file: str = ""
     # UDP ports to try, in this order; none means any.
     udp_ports: list[int] = msgspec.field(default_factory=list)
     # Addresses that callers see: PUBLIC or LOCAL=PUBLIC.
@@ -211,6 +237,22 @@ class Answer(Message):
     sdp: str
 
 
+class Dial(Message):
+    """Dial this server for the session. Request; answered with `Dialled` once it has accepted."""
+
+    session: str
+    websocket: Websocket
+
+
+class Dialled(Message):
+    """A WebSocket is open; to a bot that has placed it, too. Headers are those of the answer."""
+
+    session: str
+    remote_address: list[str | int] = []
+    headers: list[tuple[str, str]] = []
+    subprotocol: str | None = None
+
+
 class Candidates(Message):
     """Bot to engine to worker: trickled candidates of the caller. Request."""
 
@@ -226,7 +268,7 @@ class OpenRing(Message):
 
     session: str
     epoch: int
-    media: Literal["shm", "zmq"]
+    media: Literal["shm", "zmq", "messages"]
     mic_hz: int
     speaker_hz: int
     mic_channels: int
@@ -323,7 +365,7 @@ class OfferSession(Message):
     session: str
     epoch: int
     key: bytes
-    media: Literal["shm", "zmq"]
+    media: Literal["shm", "zmq", "messages"]
     segment: str = ""
     endpoint: str = ""
     stream: int = 0
@@ -355,6 +397,17 @@ class OpenWebrtc(Message):
     connect_s: float = 60.0
 
 
+class OpenWebsocket(Message):
+    """Bot to engine: dial this server for me. Request; answered with `Dialled`.
+
+    The session is the bot's own and counts for no capacity. Rings are made by `open_media`;
+    what the server says before waits for them.
+    """
+
+    websocket: Websocket
+    request_data: Any = None
+
+
 class Renegotiate(Message):
     """Bot to engine: a further SDP offer of the session's caller. Request; answered with `Placed`.
 
@@ -379,9 +432,11 @@ class OpenMedia(Message):
 
     `Ok` when the bot has attached them. The cursors begin at the bases: with rings that are to
     take the place of others, where the worker had stopped writing the mic and reading the speaker.
+    With `messages` no rings, but a stream of whole WebSocket messages (`ipc.message_stream`).
     """
 
     session: str
+    messages: bool = False
     mic_hz: int = 48_000
     speaker_hz: int = 48_000
     mic_channels: int = 1
