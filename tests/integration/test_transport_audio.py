@@ -121,6 +121,8 @@ async def test_a_mixer_is_heard_before_under_and_after_speech(mapped: bool) -> N
         await caller.hears(1500)
         await site.call.say(said(speech(600, 5.0)))
         await hears_both(caller, 600, 1500)
+        session = site.call.connection.session
+        assert session.queued * 1000 / session.speaker_hz <= 140
         await site.call.interrupt()
         await caller.hears(1500)
 

@@ -80,6 +80,7 @@ class Video:
                 await self._write(image)
             except Exception:
                 log.exception("an image could not be written")
+                self._images = None  # it would fail as often as it was repeated
 
     def _next(self) -> OutputImageRawFrame | None:
         if self._queue:

@@ -170,7 +170,7 @@ class SmallWebRTCClient:
         changes: dict[str, Any] = {}
         if "audio_out_bitrate" in given:
             changes["bitrate_bps"] = params.audio_out_bitrate
-        if not params.audio_out_auto_silence:
+        if not (params.audio_out_enabled and params.audio_out_auto_silence):
             changes["silence"] = False
         if changes:
             await session.configure(**changes)

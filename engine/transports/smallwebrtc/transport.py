@@ -127,10 +127,12 @@ class SmallWebRTCTransport(BaseTransport):
     ) -> None:
         """Pass on video of the caller: "camera" or "screenVideo".
 
-        A source as the first argument, `capture_participant_video("screenVideo")`, is the older
-        form and means every frame. Raises ValueError for another source.
+        Without a participant, or with a source in its place, `capture_participant_video("camera")`,
+        it is the older form and means every frame. Raises ValueError for another source.
         """
-        if participant_id in SOURCES[1:]:
+        if participant_id is None:
+            framerate = None
+        elif participant_id in SOURCES[1:]:
             video_source, framerate = participant_id, None
         if self._input is not None:
             await self._input.capture_participant_media(

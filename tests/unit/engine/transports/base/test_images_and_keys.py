@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from engine.transports.base import BaseOutputTransport
 from engine.transports.base.dtmf import tone
@@ -16,11 +17,9 @@ from engine.transports.frames import (
     OutputImageRawFrame,
     SpriteFrame,
 )
-from tests.unit.engine.transports.base.output_world import HZ, OutputWorld, audio, pcm
+from tests.unit.engine.transports.base.output_world import HZ, FakeOutput, OutputWorld, audio, pcm
 
 if TYPE_CHECKING:
-    import pytest
-
     from ipc.clock import ManualClock
 
 LIVE: Any = {"video_out_enabled": True, "video_out_is_live": True, "video_out_framerate": 10}
@@ -41,6 +40,20 @@ def test_a_picture_repeats_at_the_frame_rate(clock: ManualClock) -> None:
         world.handle(image(b"a"))
         world.run(1000)
         assert 10 <= len(shown(world)) <= 11
+
+
+def test_an_image_that_cannot_be_written_is_told_once(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(_self: object, frame: OutputImageRawFrame) -> bool:
+        raise ValueError("wrong size")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeOutput, "write_video_frame", refuse)
+        with OutputWorld(clock, video_out_enabled=True) as world:
+            world.handle(image(b"a"))
+            world.run(1000)
+    assert caplog.text.count("could not be written") == 1
 
 
 def test_sprites_take_turns(clock: ManualClock) -> None:
