@@ -11,13 +11,17 @@ import importlib
 import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from engine.transports.base import TransportParams
+from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
 DOCUMENTED = [
@@ -49,6 +53,10 @@ def there() -> list[dict[str, Any]]:
 
 
 CLASSES = there()
+MAKERS: dict[str, Callable[[Any], Any]] = {
+    "SmallWebRTCTransport": lambda cls: cls(SmallWebRTCConnection(), TransportParams()),
+    "WebsocketClientTransport": lambda cls: cls("ws://127.0.0.1:1"),
+}
 METHODS = [
     pytest.param(documented, method, id=f"{documented['name']}.{method['name']}")
     for documented in CLASSES
@@ -147,6 +155,21 @@ def test_its_properties_and_attributes_are_there(documented: dict[str, Any]) -> 
     fields = cls.model_fields if issubclass(cls, BaseModel) else {}
     for name in documented["attributes"]:
         assert name in fields or hasattr(cls, name), name
+
+
+@pytest.mark.parametrize("documented", [d for d in CLASSES if d["events"]], ids=by_name)
+async def test_its_events_are_there(
+    documented: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = MAKERS[documented["name"]](ours(documented))
+    for event, parameters in documented["events"].items():
+        heard: list[tuple[Any, ...]] = []
+        made.add_event_handler(event, lambda *given, heard=heard: heard.append(given))
+        values = [object() for _ in parameters[1:]]
+        await made._call_event_handler(event, *values)
+        await made.cleanup()
+        assert heard == [(made, *values)]
+    assert caplog.records == []
 
 
 def test_every_transport_takes_the_parameters_that_the_document_lists_as_inherited() -> None:
