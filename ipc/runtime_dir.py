@@ -29,6 +29,9 @@ from ipc.errors import ConfigError
 MAX_PATH_BYTES = 60
 LOCK_TRIES = 10
 LOCK_RETRY_S = 0.01
+FRESH_PREFIX = "backbeat-"
+FRESH_PATTERN = re.compile(FRESH_PREFIX + "[0-9a-f]{12}")
+ABANDONED_S = 60.0
 ENGINE_ID_PATTERN = re.compile(r"[0-9a-f]{8}")
 
 
@@ -41,13 +44,30 @@ def default_path() -> Path:
 
 
 def fresh_path() -> Path:
-    """A new directory of its own, for an engine that nobody has to find. Its maker removes it."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    made = Path(base) / f"backbeat-{secrets.token_hex(6)}"
-    if len(os.fsencode(made)) > MAX_PATH_BYTES:  # macOS has long ones
-        made = Path("/tmp") / made.name
+    """A new directory of its own, for an engine that nobody has to find. Its maker removes it.
+
+    What makers that were killed have left is removed now.
+    """
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    name = f"{FRESH_PREFIX}{secrets.token_hex(6)}"
+    if len(os.fsencode(base / name)) > MAX_PATH_BYTES:  # macOS has long ones
+        base = Path("/tmp")
+    for old in base.glob(f"{FRESH_PREFIX}*"):
+        with contextlib.suppress(OSError, ConfigError):
+            if FRESH_PATTERN.fullmatch(old.name) and _is_abandoned(old):
+                RuntimeDir(old).close()  # sweeps it
+                shutil.rmtree(old)
+    made = base / name
     made.mkdir(mode=0o700)
     return made
+
+
+def _is_abandoned(path: Path) -> bool:
+    status = path.lstat()
+    if status.st_uid != os.getuid() or time.time() - status.st_mtime < ABANDONED_S:
+        return False  # a stranger's, or one whose maker has not taken its lock yet
+    lock = path / "lock"
+    return not (lock.exists() and _is_locked(lock))
 
 
 def current_endpoint(path: Path | None = None) -> str | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 import threading
@@ -11,7 +12,13 @@ import pytest
 
 from ipc import segment
 from ipc.errors import ConfigError
-from ipc.runtime_dir import MAX_PATH_BYTES, RuntimeDir, current_endpoint, default_path
+from ipc.runtime_dir import (
+    MAX_PATH_BYTES,
+    RuntimeDir,
+    current_endpoint,
+    default_path,
+    fresh_path,
+)
 from ipc.segment import Segment, names_of, new_name
 
 if TYPE_CHECKING:
@@ -265,3 +272,25 @@ def test_a_refused_engine_leaves_nothing_open(held: RuntimeDir) -> None:
         refusal(held.path)
 
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_fresh_directories_are_swept_when_their_makers_are_gone(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
+    killed, lives, new = fresh_path(), fresh_path(), fresh_path()
+    (killed / "0a1b2c3d").mkdir(mode=0o700)
+    (killed / "lock").touch(mode=0o600)
+    held = RuntimeDir(lives)
+    for old in (killed, lives):
+        os.utime(old, (0, 0))
+    try:
+        made = fresh_path()
+        assert not killed.exists()
+        assert held.instance.exists()  # it is in use
+        assert new.exists()  # its maker may be about to take it
+        assert mode(made) == 0o700
+    finally:
+        held.close()
+        for path in runtime_dir.iterdir():
+            shutil.rmtree(path)
