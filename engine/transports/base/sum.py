@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipc.errors import ConfigError
+from ipc.errors import BackbeatError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from engine.transports.base.session_playout import SessionPlayout
     from ipc.frames import Pcm
+
+log = logging.getLogger(__name__)
 
 PIECE_MS = 20
 # How much of a line may wait to be summed; more would be lead that nobody asked for.
@@ -189,7 +192,11 @@ class Sum:
                 continue
             self.wake()
             before = self._out.written
-            taken = await self._out.write(pcm)
+            try:
+                taken = await self._out.write(pcm)
+            except BackbeatError:
+                log.exception("a sum of destinations could not be written")
+                taken = False
             piece.end = self._out.written
             if taken or (self._flushed and piece.end > before):
                 self._pieces.append(piece)

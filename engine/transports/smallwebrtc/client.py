@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from pydantic import BaseModel
 
@@ -49,7 +49,8 @@ SHARED_LEAD_MS = 100
 # A write that holds for a caller gives up so long before it would count as stuck.
 GIVE_UP_EARLY_S = 1.0
 
-_clients: WeakKeyDictionary[Any, SmallWebRTCClient] = WeakKeyDictionary()
+# Who serves a connection: one client at a time.
+_clients: WeakKeyDictionary[Any, ReferenceType[SmallWebRTCClient]] = WeakKeyDictionary()
 
 
 class SmallWebRTCCallbacks(BaseModel):
@@ -143,10 +144,9 @@ class SmallWebRTCClient:
         connection.
         """
         params = self._checked_params()
-        owner = _clients.get(self._connection)
-        if owner is not None and owner is not self:
+        if self._owner() not in (None, self):
             raise AlreadyAttached("another transport serves this connection")
-        _clients[self._connection] = self
+        _clients[self._connection] = ref(self)
         self._users += 1
         async with self._connecting:
             if self._opened.is_set() or self._closing:
@@ -195,12 +195,16 @@ class SmallWebRTCClient:
         if self._users:
             return
         self._closing = True
-        if _clients.get(self._connection) is self:
+        if self._owner() is self:
             del _clients[self._connection]
         if self._sum is not None:
             await self._sum.close()
         await self._connection.disconnect()
         self._opened.set()
+
+    def _owner(self) -> SmallWebRTCClient | None:
+        found = _clients.get(self._connection)
+        return found() if found is not None else None
 
     def _checked_params(self) -> TransportParams:
         if self._params is None:
