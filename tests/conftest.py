@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ipc.sockets import Context
 
 TESTS = Path(__file__).resolve().parent
-KINDS = ("unit", "integration", "browser", "chaos", "fuzz")
+KINDS = ("unit", "integration", "browser", "chaos", "fuzz", "pipecat")
 
 # No example database: a failure prints what reproduces it, and the tree stays clean.
 hypothesis.settings.register_profile("backbeat", deadline=None, database=None, print_blob=True)

@@ -15,7 +15,7 @@ TEST_FILES = sorted(
     path for path in TESTS.rglob("*.py") if "fakes" not in path.relative_to(TESTS).parts
 )
 SLEEPERS = {"time", "asyncio", "anyio", "trio", "gevent"}
-KINDS = {"unit", "integration", "browser", "chaos", "fuzz"}
+KINDS = {"unit", "integration", "browser", "chaos", "fuzz", "pipecat"}
 MAX_LINES = 400
 
 

@@ -74,6 +74,9 @@ class SmallWebRTCRequestHandler:
     `esp32_mode` writes answers that small devices can read, with candidates of `host` alone.
     """
 
+    # What a new caller gets.
+    connection_class: type[SmallWebRTCConnection] = SmallWebRTCConnection
+
     def __init__(
         self,
         ice_servers: list[IceServer] | None = None,
@@ -138,7 +141,7 @@ class SmallWebRTCRequestHandler:
             # A caller that missed this answer comes again with the id that it knows.
             self._connections[known.pc_id] = known
             return self._munged(known.get_answer())
-        connection = SmallWebRTCConnection(self._ice_servers)
+        connection = self.connection_class(self._ice_servers)
         try:
             await connection.initialize(request.sdp, request.type)
         except BackbeatError:

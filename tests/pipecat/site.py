@@ -1,0 +1,183 @@
+"""A user's application with a Pipecat pipeline for each caller, on our transport or the stock one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from pipecat.frames.frames import (
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    TTSAudioRawFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.workers.runner import WorkerRunner
+
+from engine import Engine
+from engine.integrations.pipecat import (
+    IceCandidate,
+    SmallWebRTCPatchRequest,
+    SmallWebRTCRequest,
+    SmallWebRTCRequestHandler,
+    SmallWebRTCTransport,
+    TransportParams,
+)
+from engine.transports import home
+from tests.fakes.audio import tone
+from tests.fakes.user_app import serving_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.integrations.pipecat import SmallWebRTCConnection
+
+OUT_HZ = 24_000
+DOWN = FrameDirection.DOWNSTREAM
+
+
+def said(
+    hertz: float,
+    seconds: float,
+    kind: type[OutputAudioRawFrame] = TTSAudioRawFrame,
+    *,
+    hz: int = OUT_HZ,
+    interruptible: bool = True,
+) -> OutputAudioRawFrame:
+    """A tone in one frame."""
+    samples = tone(hertz, round(seconds * hz), hz=hz)
+    frame = kind(samples.astype(np.int16).tobytes(), hz, 1)
+    frame.interruptible = interruptible
+    return frame
+
+
+class Tap(FrameProcessor):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Keeps what passes, and passes it on; what is heard is said again where `echoes`."""
+
+    def __init__(self, *, echoes: bool = False) -> None:
+        super().__init__()
+        self.seen: list[Frame] = []
+        self.echoes = echoes
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        self.seen.append(frame)
+        if self.echoes and isinstance(frame, InputAudioRawFrame):
+            frame = OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
+        await self.push_frame(frame, direction)
+
+    def of(self, *kinds: type[Frame]) -> list[Any]:
+        return [frame for frame in self.seen if isinstance(frame, kinds)]
+
+
+class Call:
+    """One caller's pipeline: input, `before`, output, `after`, and what else is wanted."""
+
+    def __init__(self, connection: SmallWebRTCConnection, site: Site) -> None:
+        self.connection = connection
+        self.transport = site.transport_class(connection, TransportParams(**site.params))
+        self.before, self.after = Tap(echoes=site.echoes), Tap()
+        self.told: list[tuple[str, Any]] = []
+        self.more = site.more() if site.more is not None else []
+        ends = (self.transport.input(), self.before, self.transport.output(), self.after)
+        self.worker = PipelineWorker(
+            Pipeline([*ends, *self.more]),
+            params=PipelineParams(audio_out_sample_rate=OUT_HZ),
+            idle_timeout_secs=None,
+        )
+        for event in ("on_client_connected", "on_client_disconnected", "on_app_message"):
+            self.transport.add_event_handler(event, self._listener(event))
+        self.running = asyncio.create_task(self._run(), name="pipeline")
+
+    async def _run(self) -> None:
+        runner = WorkerRunner(handle_sigint=False)
+        await runner.add_workers(self.worker)
+        await runner.run()
+
+    def _listener(self, event: str) -> Callable[..., Any]:
+        async def heard(_transport: Any, *arguments: Any) -> None:
+            self.told.append((event, *arguments[:1]))
+
+        return heard
+
+    def events(self) -> list[str]:
+        return [event for event, *_ in self.told if event.startswith("on_client_")]
+
+    async def say(self, *frames: Frame) -> None:
+        await self.worker.queue_frames(list(frames))
+
+    async def interrupt(self) -> None:
+        """As a processor before the output would."""
+        await self.before.push_frame(InterruptionFrame(), DOWN)
+
+    async def stop(self) -> None:
+        """Let the pipeline end when what is queued has been said."""
+        await self.say(EndFrame())
+
+    async def end(self) -> None:
+        if not self.running.done():
+            await self.worker.cancel()
+        await asyncio.wait((self.running,), timeout=20)
+        self.running.result()
+
+
+class Site:
+    """`async with Site(audio_out_lead_ms=200, ...) as site`; `site.url` for callers."""
+
+    def __init__(
+        self,
+        transport_class: Any = SmallWebRTCTransport,
+        *,
+        echoes: bool = False,
+        more: Callable[[], list[FrameProcessor]] | None = None,
+        **params: Any,
+    ) -> None:
+        self.transport_class = transport_class
+        self.echoes = echoes
+        self.more = more
+        self.params = {"audio_in_enabled": True, "audio_out_enabled": True, **params}
+        self.calls: list[Call] = []
+        self.handler = SmallWebRTCRequestHandler()
+        self.url = ""
+        self._app = FastAPI()
+        self._app.post("/api/offer")(self._offer)
+        self._app.patch("/api/offer")(self._candidates)
+        self.engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
+        self._served = serving_app(self._app)
+
+    @property
+    def call(self) -> Call:
+        return self.calls[-1]
+
+    async def _offer(self, request: Request) -> Any:
+        return await self.handler.handle_web_request(
+            SmallWebRTCRequest.from_dict(await request.json()), self._came
+        )
+
+    async def _candidates(self, request: Request) -> dict[str, str]:
+        body = await request.json()
+        candidates = [IceCandidate(**candidate) for candidate in body["candidates"]]
+        await self.handler.handle_patch_request(SmallWebRTCPatchRequest(body["pc_id"], candidates))
+        return {"status": "success"}
+
+    async def _came(self, connection: SmallWebRTCConnection) -> None:
+        self.calls.append(Call(connection, self))
+
+    async def __aenter__(self) -> Site:
+        await self.engine.__aenter__()
+        self.url = await self._served.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for call in self.calls:
+            await call.end()
+        await self._served.__aexit__(None, None, None)
+        await self.handler.close()
+        await self.engine.__aexit__(None, None, None)
+        await home.end_all()

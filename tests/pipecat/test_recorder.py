@@ -1,0 +1,134 @@
+"""What follows the audio follows its playing: recorders, speaking events, messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    OutputAudioRawFrame,
+    OutputTransportMessageFrame,
+    TTSAudioRawFrame,
+    TTSStoppedFrame,
+)
+from pipecat.processors.audio.audio_buffer_processor import AudioBufferProcessor
+
+from tests.fakes.audio import HZ, pitch_hz
+from tests.fakes.caller import FakeCaller
+from tests.pipecat.site import OUT_HZ, Call, Site, said
+from tests.support import until
+
+
+def recorded_s(call: Call) -> float:
+    """Seconds of the bot's audio that have come to recorders."""
+    frames = call.after.of(OutputAudioRawFrame)
+    return float(sum(frame.num_frames for frame in frames)) / OUT_HZ
+
+
+def sent_s(call: Call) -> float:
+    """Seconds of audio that have left for the caller."""
+    session = call.connection.session
+    return session.position / session.speaker_hz
+
+
+async def test_a_recorder_gets_audio_when_it_has_left_and_all_of_it() -> None:
+    async with Site() as site, FakeCaller(site.url):
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 2.0), TTSStoppedFrame())
+        ahead: list[float] = []
+
+        def done() -> bool:
+            ahead.append(recorded_s(call) - sent_s(call))
+            return recorded_s(call) >= 2.0
+
+        await until(done, 10)
+        assert max(ahead) < 0.001
+        assert recorded_s(call) == pytest.approx(2.0)
+
+
+async def test_a_recorder_of_an_interrupted_bot_has_what_was_heard_and_no_more() -> None:
+    async with Site() as site, FakeCaller(site.url) as caller:
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 20.0))
+        await caller.hears(600)
+        session = call.connection.session
+        assert session.queued > 0.2 * session.speaker_hz
+        await call.interrupt()
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        assert session.queued == 0
+        left = sent_s(call)
+        assert recorded_s(call) <= left + 0.001
+        assert recorded_s(call) == pytest.approx(left, abs=0.061)
+
+
+async def test_speaking_events_follow_the_playing() -> None:
+    async with Site() as site, FakeCaller(site.url):
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 1.0), TTSStoppedFrame())
+        await until(lambda: call.after.of(BotStartedSpeakingFrame), 10)
+        began = sent_s(call)
+        assert began < 0.2
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        assert sent_s(call) >= 1.0
+        kinds = (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
+        upstream = call.before.of(*kinds)
+        assert [type(frame) for frame in upstream] == [*kinds]
+        await until(lambda: call.after.of(TTSStoppedFrame), 5)
+        # The events are system frames and may overtake audio in a processor's queue.
+        order = call.after.of(TTSAudioRawFrame, TTSStoppedFrame)
+        assert [type(frame) for frame in order] == [*[TTSAudioRawFrame] * 25, TTSStoppedFrame]
+
+
+async def test_a_message_in_the_speech_leaves_in_its_place() -> None:
+    async with Site() as site, FakeCaller(site.url) as caller:
+        await until(lambda: site.calls)
+        call = site.call
+        message: Any = OutputTransportMessageFrame(message={"here": 1})
+        await call.say(said(600, 1.0), message, said(600, 1.0), TTSStoppedFrame())
+        await caller.until(lambda: {"here": 1} in caller.messages, "the message")
+        assert 0.99 <= sent_s(call) < 1.5
+
+
+async def test_a_message_behind_what_was_cut_never_leaves() -> None:
+    async with Site() as site, FakeCaller(site.url) as caller:
+        await until(lambda: site.calls)
+        call = site.call
+        cut: Any = OutputTransportMessageFrame(message={"cut": 1})
+        await call.say(said(600, 0.3), cut, said(600, 5.0))
+        await until(lambda: call.after.of(BotStartedSpeakingFrame), 10)
+        await call.interrupt()
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        last: Any = OutputTransportMessageFrame(message={"last": 1})
+        await call.say(said(600, 0.5), last, TTSStoppedFrame())
+        await caller.until(lambda: {"last": 1} in caller.messages, "the last message")
+        assert {"cut": 1} not in caller.messages or sent_s(call) < 0.5
+
+
+async def test_pipecats_own_recorder_has_the_conversation() -> None:
+    recorder = AudioBufferProcessor(sample_rate=OUT_HZ, num_channels=2, auto_start_recording=True)
+    tracks: list[bytes] = []
+
+    async def take(_recorder: Any, audio: bytes, _hz: int, _channels: int) -> None:
+        tracks.append(audio)
+
+    recorder.add_event_handler("on_audio_data", take)
+    async with Site(more=lambda: [recorder]) as site, FakeCaller(site.url) as caller:
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 1.5), TTSStoppedFrame())
+        await caller.hears(600)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        await recorder.stop_recording()
+        await until(lambda: tracks, 5)
+    samples = np.frombuffer(tracks[0], np.int16).reshape(-1, 2)
+    bot = samples[:, 1]
+    loud = np.flatnonzero(np.abs(bot.astype(int)) > 1000)
+    assert (loud[-1] - loud[0]) / OUT_HZ == pytest.approx(1.5, abs=0.1)
+    middle = bot[loud[0] + OUT_HZ // 2 : loud[0] + OUT_HZ]
+    assert pitch_hz(middle) * OUT_HZ / HZ == pytest.approx(600, rel=0.02)
