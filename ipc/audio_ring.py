@@ -230,9 +230,12 @@ class WorkerRing(AudioRing):
     def flush_due(self) -> int | None:
         """The cursor of a flush that was asked for and not applied yet."""
         words = self._words
+        flush_to: int = words[SPEAKER_FLUSH_TO]
+        if flush_to <= words[SPEAKER_FLUSH_ACK]:  # nearly always, and asked twice a frame
+            return None
         # The bot owns both words: one that lies about them flushes at most a full ring.
         newest = words[SPEAKER_READ] + self.speaker.capacity
-        flush_to: int = min(words[SPEAKER_FLUSH_TO], words[SPEAKER_WRITE], newest)
+        flush_to = min(flush_to, words[SPEAKER_WRITE], newest)
         return flush_to if flush_to > words[SPEAKER_FLUSH_ACK] else None
 
     def flush_fade(self) -> int:

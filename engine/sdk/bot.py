@@ -23,6 +23,7 @@ from ipc import life, runtime_dir
 from ipc.audio_ring import RingSpec
 from ipc.codec import Application, Codec
 from ipc.errors import BotError, ConfigError
+from ipc.loop import new_runner
 from ipc.messages import Hello, OpenWebrtc
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Bot:
         logging.basicConfig(
             level=logging.INFO, format=f"%(asctime)s bot {self.name} %(levelname)s: %(message)s"
         )
-        with asyncio.Runner() as runner:
+        with new_runner() as runner:
             runner.run(self._run(endpoint, token, parent))
 
     async def _run(self, endpoint: str | None, token: str | None, parent: int | None) -> None:

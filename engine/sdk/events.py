@@ -32,9 +32,11 @@ class Waiters:
 
     def wake(self) -> None:
         """Something changed."""
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def changed(self) -> None:
         """Return at the next `wake`."""
@@ -42,8 +44,10 @@ class Waiters:
         self._waiting.append(waiter)
         try:
             await waiter
-        finally:
-            self._waiting.remove(waiter)
+        except asyncio.CancelledError:
+            if waiter in self._waiting:  # not when it was woken at the same time
+                self._waiting.remove(waiter)
+            raise
 
 
 class Events:

@@ -72,7 +72,8 @@ class Session(Signaling):
         self.mixer: SoundFile | None = None
         self._clock = clock or MonotonicClock()
         self._speech: Speech | None = None
-        self._waiters = Waiters()
+        # Who waits for room in the speaker ring, and who for anything else.
+        self._writers, self._waiters = Waiters(), Waiters()
         self._events = Events(session_id)
         self._messages: deque[Any] = deque(maxlen=MAX_MESSAGES)
         self._due: deque[tuple[int, Callable[[], None]]] = deque()
@@ -109,16 +110,18 @@ class Session(Signaling):
                 if max_lag is not None and (lag := ring.mic_lag()) > max_lag:
                     lost = lag - count
                     ring.skip_mic(ring.mic_read + lost)
-                frame = self._next_frame(count, zero_copy)
-                if frame is None:
+                if ring.mic_waiting() < count:
                     # The bell rings only for what is wanted. It may have come just before.
                     ring.want_mic(ring.mic_read + count)
-                    frame = self._next_frame(count, zero_copy)
-                if frame is None:
-                    if self.closed:  # only now: what was said before the end is heard
-                        return
-                    await self._waiters.changed()
+                    if ring.mic_waiting() < count:
+                        if self.closed:  # only now: what was said before the end is heard
+                            return
+                        await self._waiters.changed()
+                        continue
+                read = ring.mic_view(count) if zero_copy else ring.read_mic(count)
+                if read is None:  # the worker has skipped what was there
                     continue
+                frame = AudioFrame(read.pcm, mic_hz, ring.mic.channels, read.cursor, read.lost)
                 if lost:
                     lost += frame.lost
                     frame = AudioFrame(frame.pcm, frame.hz, frame.channels, frame.cursor, lost)
@@ -134,12 +137,6 @@ class Session(Signaling):
                 self._rings.ring.want_mic(NEVER)
             elif not self._readers:
                 self.wake()
-
-    def _next_frame(self, count: int, zero_copy: bool) -> AudioFrame | None:
-        ring = self._rings.ring
-        mic = ring.mic
-        read = ring.mic_view(count) if zero_copy else ring.read_mic(count)
-        return read and AudioFrame(read.pcm, mic.hz, mic.channels, read.cursor, read.lost)
 
     def skip_audio(self) -> int:
         """Pass over everything that is waiting to be heard; how many samples that was."""
@@ -357,7 +354,7 @@ class Session(Signaling):
         self._media = media
         media.ring.want_mic(NEVER)  # until somebody listens
         self._speech = Speech(
-            media, self._clock, self._waiters, lambda mark: self._events.fire("mark", mark)
+            media, self._clock, self._writers, lambda mark: self._events.fire("mark", mark)
         )
 
     def detach(self) -> None:
@@ -368,12 +365,15 @@ class Session(Signaling):
 
     def look(self) -> None:
         """The bell rang, for this session or another: look at the cursors."""
-        if self._media is None or self._speech is None or self.closed:
+        media, speech = self._media, self._speech
+        if media is None or speech is None or self.closed:
             return
-        heard = self._media.ring.mic_written
-        if self._speech.look() or heard != self._heard:
+        if speech.look():
+            self._writers.wake()
+        heard = media.ring.mic_written
+        if heard != self._heard:
             self._heard = heard
-            self.wake()
+            self._waiters.wake()
 
     def retry(self) -> None:
         """A write that was refused may be tried again."""
@@ -383,6 +383,7 @@ class Session(Signaling):
 
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
+        self._writers.wake()
         self._waiters.wake()
 
     def beat(self, now_ns: int) -> None:

@@ -460,7 +460,7 @@ class Speech:
 
     def look(self) -> bool:
         """The bell rang; whether something changed that somebody waits for."""
-        sent = self._ring.speaker_sent
+        sent = self._media.ring.speaker_sent
         due = sent >= self._wanted or sent >= self._marked
         if due or self._flushing:
             self.settle()
