@@ -107,7 +107,7 @@ class Attachments:
                 codec=(wanted or hello).codec,
                 mic_base=wanted.mic_base if wanted else 0,
                 speaker_base=wanted.speaker_base if wanted else 0,
-                **_shape(wanted or hello),
+                **_shape(hello, wanted),
             ),
         )
         if not isinstance(opened, RingOpened):
@@ -141,7 +141,7 @@ class Attachments:
                 resumed=session.was_attached,
                 request_data=session.request_data,
                 pc_id=session.pc_id,
-                **_shape(wanted or hello),
+                **_shape(hello, wanted),
             ),
         )
         if bot.gone:
@@ -164,10 +164,6 @@ class Attachments:
             session.segment = ""
 
 
-def _shape(wanted: Hello | OpenMedia) -> dict[str, int]:
-    return {
-        "mic_hz": wanted.mic_hz,
-        "speaker_hz": wanted.speaker_hz,
-        "mic_channels": wanted.mic_channels,
-        "speaker_channels": wanted.speaker_channels,
-    }
+def _shape(hello: Hello, wanted: OpenMedia | None) -> dict[str, int]:
+    names = ("mic_hz", "speaker_hz", "mic_channels", "speaker_channels")
+    return {name: getattr(wanted, name, 0) or getattr(hello, name) for name in names}

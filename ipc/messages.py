@@ -430,17 +430,18 @@ class Placed(Message):
 class OpenMedia(Message):
     """Bot to engine: offer me rings of this shape for the session. Request.
 
-    `Ok` when the bot has attached them. The cursors begin at the bases: with rings that are to
-    take the place of others, where the worker had stopped writing the mic and reading the speaker.
+    `Ok` when the bot has attached them. Rates and channels of 0 are those of its hello. The
+    cursors begin at the bases: with rings that are to take the place of others, where the worker
+    had stopped writing the mic and reading the speaker.
     With `messages` no rings, but a stream of whole WebSocket messages (`ipc.message_stream`).
     """
 
     session: str
     messages: bool = False
-    mic_hz: int = 48_000
-    speaker_hz: int = 48_000
-    mic_channels: int = 1
-    speaker_channels: int = 1
+    mic_hz: int = 0
+    speaker_hz: int = 0
+    mic_channels: int = 0
+    speaker_channels: int = 0
     codec: Codec = Codec()
     mic_base: int = 0
     speaker_base: int = 0
