@@ -71,8 +71,10 @@ def main() -> None:
                 say("ok", re=message["id"])
             elif message["t"] == "app_message":
                 say("send_message", session=message["session"], data=message["data"])
-            elif message["t"] == "session_closed" and message["session"] in calls:
+            elif message["t"] in ("session_closed", "media_moved") and message["session"] in calls:
                 calls.pop(message["session"]).media.close(0)
+                if message["t"] == "media_moved":  # its worker died: another one offers it again
+                    say("open_media", id=3, session=message["session"])
 
 
 if __name__ == "__main__":

@@ -73,4 +73,4 @@ async def test_an_echo_bot_without_the_sdk_returns_sound_and_messages(runtime_di
 
 
 def test_the_bot_without_the_sdk_fits_into_80_lines() -> None:
-    assert len((EXAMPLES / "plain_zmq_echo.py").read_text().splitlines()) < 80
+    assert len((EXAMPLES / "plain_zmq_echo.py").read_text().splitlines()) <= 80

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +17,14 @@ from tests.fakes.audio import HZ, silence_source, tone_source
 from tests.fakes.bot import Events, serving, watching_bot
 from tests.fakes.caller import FakeCaller
 from tests.fakes.placed import PlacedCaller, echo, watch
-from tests.fakes.serve import ServeProcess
+from tests.fakes.serve import ROOT, ServeProcess
 from tests.fakes.wait import eventually
 from tests.support import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+EXAMPLES = ROOT / "engine" / "examples"
 
 
 async def kill_the_worker(serve: ServeProcess, number: signal.Signals = signal.SIGKILL) -> None:
@@ -144,3 +148,22 @@ async def test_who_does_not_come_back_in_time_has_left(runtime_dir: Path) -> Non
         caller.forget()
         await caller.connect(restart=True)  # as a new call
         await caller.hears(440)
+
+
+async def test_a_bot_without_the_sdk_goes_along(runtime_dir: Path) -> None:
+    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
+        plain = [sys.executable, str(EXAMPLES / "plain_zmq_echo.py"), serve.endpoint]
+        with subprocess.Popen(plain) as bot:
+            try:
+                await serve.settled()
+                async with FakeCaller(serve.url, tone_source(440)) as caller:
+                    await caller.hears(440)
+                    pc_id = caller.pc_id
+                    await kill_the_worker(serve)
+                    caller.forget()
+                    await caller.connect(restart=True)
+                    await caller.hears(440)
+                    assert caller.pc_id == pc_id
+            finally:
+                bot.terminate()
+                bot.wait(10)
