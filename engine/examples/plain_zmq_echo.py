@@ -58,10 +58,8 @@ def main() -> None:
             say("beat", id=2, number=0)
             beat = time.monotonic() + 0.25
         by_socket = {call.media: call for call in calls.values()}
-        poller = zmq.Poller()
-        for socket in (engine, *by_socket):
-            poller.register(socket, zmq.POLLIN)
-        for socket, _ in poller.poll(100):
+        readable, _, _ = zmq.select([engine, *by_socket], [], [], 0.1)
+        for socket in readable:
             if socket in by_socket:
                 by_socket[socket].on_frame(socket.recv())
                 continue
