@@ -11,11 +11,12 @@ worker credits stop the writer. A flush follows the samples that it drops on the
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import struct
 from collections import Counter
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import zmq
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 VERSION = 1
 HEADER = struct.Struct("<BBHIQQQ")
 TRIP = struct.Struct("<II")
+# Flags of a MESSAGE: it is text, and a flush does not take it.
+TEXT, LASTING = 1, 2
 # 1 s of 20 ms frames in the sockets' queues; the rings hold the rest.
 QUEUE_FRAMES = 50
 
@@ -43,8 +46,9 @@ class Kind(IntEnum):
     jitter in µs (two u32).
     CREDIT `<`: the bot may write up to `cursor`. END `>`: the utterance ends at `cursor`.
     EPOCH: `>` the first frame, with the token as payload; `<` the answer, `cursor` is the
-    first mic sample that comes and `arg` the first speaker sample to write. MESSAGE and MARK
-    are kept for custom serializers.
+    first mic sample that comes and `arg` the first speaker sample to write. MESSAGE is a whole
+    WebSocket message, `>` at `cursor` with the duration `arg`, both in µs, as are the cursors of
+    its stream's other frames (`ipc.message_stream`). MARK is kept.
     """
 
     PCM = 1
@@ -67,6 +71,7 @@ class StreamFrame(NamedTuple):
     ns: int
     arg: int
     payload: memoryview
+    flags: int = 0
 
 
 def pack(
@@ -76,31 +81,71 @@ def pack(
     cursor: int = 0,
     ns: int = 0,
     arg: int = 0,
+    flags: int = 0,
     payload: bytes | memoryview = b"",
 ) -> bytes:
     """A frame as bytes."""
-    return b"".join((HEADER.pack(VERSION, kind, 0, stream, cursor, ns, arg), payload))
+    return b"".join((HEADER.pack(VERSION, kind, flags, stream, cursor, ns, arg), payload))
 
 
 def unpack(data: bytes) -> StreamFrame | None:
     """A frame from bytes, or None when they are not one of this version."""
     if len(data) < HEADER.size:
         return None
-    version, kind, _flags, stream, cursor, ns, arg = HEADER.unpack_from(data)
+    version, kind, flags, stream, cursor, ns, arg = HEADER.unpack_from(data)
     if version != VERSION:
         return None
-    return StreamFrame(kind, stream, cursor, ns, arg, memoryview(data)[HEADER.size :])
+    return StreamFrame(kind, stream, cursor, ns, arg, memoryview(data)[HEADER.size :], flags)
+
+
+class Send(Protocol):
+    """The way to the bot of a stream; False when it does not read for the moment."""
+
+    def __call__(self, frame: bytes) -> bool:
+        """Send a frame."""
+        ...
+
+
+class MessageEnd(Protocol):
+    """The worker's end of a stream of messages (`ipc.message_stream`)."""
+
+    def attached(self, arg: int) -> None:
+        """The bot has claimed it; its cursors begin at `arg`."""
+        ...
+
+    def take(self, frame: StreamFrame) -> bool:
+        """A frame of the bot's; False when it cannot be."""
+        ...
+
+    def pump(self, number: int, send: Send) -> None:
+        """Send the bot what there is to tell."""
+        ...
 
 
 class _Stream:
     """One session's stream at the worker."""
 
-    def __init__(self, number: int, token: str, ring: BotRing) -> None:
+    def __init__(self, number: int, token: str) -> None:
         self.number = number
         self.token = token
-        self.ring = ring
         self.peer = b""
         self.attached = asyncio.Event()
+
+
+class _Messages(_Stream):
+    """A stream of whole messages."""
+
+    def __init__(self, number: int, token: str, end: MessageEnd) -> None:
+        super().__init__(number, token)
+        self.end = end
+
+
+class _Samples(_Stream):
+    """A stream of PCM over private rings."""
+
+    def __init__(self, number: int, token: str, ring: BotRing) -> None:
+        super().__init__(number, token)
+        self.ring = ring
         self.unsent: MicRead | None = None
         self.credit = -1
         self.anchored = -1
@@ -113,13 +158,19 @@ class StreamHost:
     def __init__(self, context: Context, endpoint: str) -> None:
         self._socket = open_socket(context, zmq.ROUTER, bind=endpoint, queue=QUEUE_FRAMES)
         self._reader = SocketReader(self._socket, self._receive)
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, _Samples | _Messages] = {}
         self._next = 1
         self.refused: Counter[str] = Counter()
 
     def open(self, ring: BotRing) -> tuple[int, str]:
         """A new stream over the bot's end of private rings: its number and its token."""
-        stream = _Stream(self._next, secrets.token_hex(16), ring)
+        return self._add(_Samples(self._next, secrets.token_hex(16), ring))
+
+    def open_messages(self, end: MessageEnd) -> tuple[int, str]:
+        """A new stream of messages: its number and its token."""
+        return self._add(_Messages(self._next, secrets.token_hex(16), end))
+
+    def _add(self, stream: _Samples | _Messages) -> tuple[int, str]:
         self._streams[stream.number] = stream
         self._next += 1
         return stream.number, stream.token
@@ -135,7 +186,11 @@ class StreamHost:
     def pump(self) -> None:
         """Send every attached bot what has arrived and what has left."""
         for stream in self._streams.values():
-            if stream.peer:
+            if not stream.peer:
+                continue
+            if isinstance(stream, _Messages):
+                stream.end.pump(stream.number, functools.partial(self._send, stream.peer))
+            else:
                 self._pump(stream)
 
     def close(self) -> None:
@@ -144,7 +199,7 @@ class StreamHost:
         self._socket.close(0)
         self._streams.clear()
 
-    def _pump(self, stream: _Stream) -> None:
+    def _pump(self, stream: _Samples) -> None:
         ring, number = stream.ring, stream.number
         while True:
             read = stream.unsent or ring.read_mic(ring.mic.slack)
@@ -160,7 +215,7 @@ class StreamHost:
             stream.unsent = None
         self._report(stream)
 
-    def _report(self, stream: _Stream) -> None:
+    def _report(self, stream: _Samples) -> None:
         ring, number = stream.ring, stream.number
         for flushed in ring.flushes():
             if flushed.flush_to > stream.flush_ack:
@@ -207,16 +262,21 @@ class StreamHost:
             self._attach(stream, frames[0], frame)
         elif stream.peer != frames[0]:
             self.refused["foreign_stream"] += 1
+        elif isinstance(stream, _Messages):
+            self.refused["malformed"] += not stream.end.take(frame)
         else:
             self._take(stream, frame)
 
-    def _attach(self, stream: _Stream, peer: bytes, frame: StreamFrame) -> None:
+    def _attach(self, stream: _Samples | _Messages, peer: bytes, frame: StreamFrame) -> None:
         token = stream.token.encode()
         if frame.kind != Kind.EPOCH or not secrets.compare_digest(bytes(frame.payload), token):
             self.refused["token"] += 1
             return
         stream.peer = peer
         stream.attached.set()
+        if isinstance(stream, _Messages):
+            stream.end.attached(frame.arg)
+            return
         ring = stream.ring
         self._send(
             peer,
@@ -224,7 +284,7 @@ class StreamHost:
         )
         self._report(stream)
 
-    def _take(self, stream: _Stream, frame: StreamFrame) -> None:
+    def _take(self, stream: _Samples, frame: StreamFrame) -> None:
         ring = stream.ring
         if frame.kind == Kind.PCM:
             count = len(frame.payload) // ring.speaker.stride
@@ -247,20 +307,26 @@ class StreamLink:
         self._socket = open_socket(context, zmq.DEALER, connect=endpoint, queue=4 * QUEUE_FRAMES)
         self._reader = SocketReader(self._socket, self._receive)
         self._streams: dict[int, tuple[WorkerRing, Callable[[], None]]] = {}
+        self._message_streams: dict[int, Callable[[StreamFrame], None]] = {}
         self.refused: Counter[str] = Counter()
 
     def watch(self, number: int, mirror: WorkerRing, on_change: Callable[[], None]) -> None:
         """What the worker sends for a stream moves `mirror` and calls `on_change`."""
         self._streams[number] = (mirror, on_change)
 
+    def watch_messages(self, number: int, on_frame: Callable[[StreamFrame], None]) -> None:
+        """What the worker sends for a stream of messages goes to `on_frame`."""
+        self._message_streams[number] = on_frame
+
     def detach(self, number: int) -> None:
         """Forget a stream."""
         self._streams.pop(number, None)
+        self._message_streams.pop(number, None)
 
     @property
     def idle(self) -> bool:
         """Whether no stream uses the link."""
-        return not self._streams
+        return not self._streams and not self._message_streams
 
     def send(self, frame: bytes) -> bool:
         """Send a frame; False when the worker does not read for the moment."""
@@ -277,9 +343,14 @@ class StreamLink:
         self._reader.close()
         self._socket.close(0)
         self._streams.clear()
+        self._message_streams.clear()
 
     def _receive(self, frames: list[bytes]) -> None:
         frame = unpack(frames[0]) if len(frames) == 1 else None
+        on_frame = self._message_streams.get(frame.stream) if frame is not None else None
+        if frame is not None and on_frame is not None:
+            on_frame(frame)
+            return
         known = self._streams.get(frame.stream) if frame is not None else None
         if frame is None or known is None:
             self.refused["malformed" if frame is None else "unknown_stream"] += 1

@@ -12,22 +12,25 @@ import inspect
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.sdk.registration import Registration
 from engine.sdk.session import Session
+from engine.sdk.websocket import proxy_for, wire_of
 from ipc import life, runtime_dir
 from ipc.audio_ring import RingSpec
 from ipc.codec import Application, Codec
 from ipc.errors import BotError, ConfigError
 from ipc.loop import new_runner
-from ipc.messages import Hello, OpenWebrtc
+from ipc.messages import Hello, OpenWebrtc, OpenWebsocket
+from ipc.websocket import Reconnect, Websocket
 
 if TYPE_CHECKING:
     from engine.sdk.placing import Placed
+    from engine.sdk.websocket import WebsocketSession
     from ipc.ice_server import IceServer
 
 log = logging.getLogger("backbeat.bot")
@@ -197,6 +200,96 @@ class Bot:
             sdp=sdp, ice_servers=[*ice_servers], request_data=request_data, connect_s=connect_s
         )
         return await self._registration.placing.place(offer, type)
+
+    async def open_websocket(
+        self,
+        uri: str,
+        *,
+        serializer: object = "protobuf",
+        media: bool = True,
+        mic_hz: int | None = None,
+        speaker_hz: int | None = None,
+        mic_channels: int | None = None,
+        speaker_channels: int | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        origin: str | None = None,
+        out_hz: int = 0,
+        out_channels: int = 0,
+        chunk_ms: int = 40,
+        lead_ms: int | None = None,
+        wav_header: bool = False,
+        interruptions: bool = True,
+        compression: bool = False,
+        max_message_bytes: int = 1 << 20,
+        open_timeout_s: float = 10.0,
+        close_timeout_s: float = 1.0,
+        ping_interval_s: float | None = 20.0,
+        ping_timeout_s: float | None = 20.0,
+        stall_s: float = 10.0,
+        proxy: str | bool | None = True,
+        reconnect: bool | Reconnect = False,
+        request_data: Any = None,
+    ) -> WebsocketSession:
+        """Place a session: have a WebSocket server dialled. The bot must be registered.
+
+        Returns when the server has accepted and samples may flow. With `media=False` the
+        session has no rings until `session.open_media` makes them; audio that comes before
+        waits for them. `serializer` is `"protobuf"`, `"raw_pcm"`, or a serializer object: of
+        exactly a type that we know it runs in the worker. With any other and with None every
+        message goes to the bot as it is (`session.raw_messages`), and `session.outgoing` paces
+        whole messages. `proxy` is an HTTP proxy's URL, True for that of the environment.
+        The other parameters are those of `ipc.websocket.Websocket`. `reconnect` dials a server
+        that goes away again, in the same session: `disconnected`, then `connected(resumed)`.
+
+        Raises DialFailed, ConfigError, NoWorker, Overloaded, and BotError(`no_engine`).
+        """
+        if self._registration is None:
+            raise BotError("the bot is not registered with an engine", code="no_engine")
+        wire, raw = wire_of(serializer)
+        websocket = Websocket(
+            uri=uri,
+            headers=[*(headers.items() if isinstance(headers, Mapping) else headers)],
+            subprotocols=[*subprotocols],
+            origin=origin,
+            wire=wire,
+            in_hz=raw.get("hz", 16_000),
+            in_channels=raw.get("channels", 1),
+            out_hz=out_hz or raw.get("hz", 0),
+            out_channels=out_channels or raw.get("channels", 0),
+            chunk_ms=chunk_ms,
+            lead_ms=lead_ms,
+            wav_header=wav_header,
+            interruptions=interruptions,
+            compression=compression,
+            max_message_bytes=max_message_bytes,
+            open_timeout_s=open_timeout_s,
+            close_timeout_s=close_timeout_s,
+            ping_interval_s=ping_interval_s,
+            ping_timeout_s=ping_timeout_s,
+            stall_s=stall_s,
+            proxy=proxy_for(uri, proxy),
+            reconnect=Reconnect() if reconnect is True else reconnect or None,
+        )
+        session = await self._registration.placing.dial(
+            OpenWebsocket(websocket=websocket, request_data=request_data)
+        )
+        if not media:
+            return session
+        try:
+            if wire == "messages":
+                await session.open_messages()
+            else:
+                await session.open_media(
+                    mic_hz=mic_hz,
+                    speaker_hz=speaker_hz,
+                    mic_channels=mic_channels,
+                    speaker_channels=speaker_channels,
+                )
+        except BaseException:
+            await session.close("no_media")
+            raise
+        return session
 
     async def handle(self, session: Session) -> None:
         """Run the handler of one session, to its end."""

@@ -16,7 +16,7 @@ from ipc.errors import ConfigError
 
 log = logging.getLogger("backbeat.bot")
 
-EVENTS = ("connected", "disconnected", "closed", "message", "track", "mark", "peer")
+EVENTS = ("connected", "disconnected", "closed", "message", "track", "mark", "peer", "raw")
 # A mark has its own result for whoever waits for it.
 KEPT = frozenset(EVENTS) - {"mark"}
 MAX_RUNNING = MAX_KEPT = 256

@@ -11,13 +11,14 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
 from engine.sdk.media import Media, SegmentMedia, StreamMedia
 from engine.sdk.placing import Placing
 from engine.sdk.session import Session
+from engine.sdk.websocket import WebsocketSession
 from ipc import bell, life
 from ipc.channel import Channel
 from ipc.errors import (
@@ -35,6 +36,7 @@ from ipc.messages import (
     AppMessage,
     Beat,
     Connected,
+    Dialled,
     Disconnected,
     Goodbye,
     LegState,
@@ -44,6 +46,7 @@ from ipc.messages import (
     Ok,
     OpenMedia,
     Placed,
+    RawMessage,
     SessionClosed,
     TrackStatus,
     Welcome,
@@ -61,6 +64,7 @@ HELLO_DEADLINE_S = 3.0
 ENGINE_SILENT_S = 2.0
 MISSED_BEATS = 4
 SETTLE_S = 5.0
+AnySession = TypeVar("AnySession", bound=Session)
 
 
 class Registration:
@@ -82,7 +86,7 @@ class Registration:
         self._bell: bell.Bell | None = None
         self._links: dict[str, StreamLink] = {}
         self._serving: dict[str, asyncio.Task[None]] = {}
-        self.placing = Placing(self._channel, self._placed, self._tell)
+        self.placing = Placing(self._channel, self._placed, self._dialled, self._tell)
         self._engine_gone = asyncio.Event()
         self._beating: asyncio.TimerHandle | None = None
         self._beat_s = 0.25
@@ -200,22 +204,35 @@ class Registration:
         if known is not None:
             if not known.awaits_media:
                 raise AlreadyAttached("the bot serves this session already")
-            known.attach(self._attach(message, known))
+            if message.media != "messages":
+                known.attach(self._attach(message, known))
+            elif isinstance(known, WebsocketSession):
+                known.attach_messages(message, self._link(message.endpoint))
             return Ok()
         if bot._handler is None:
             raise BotRejected("the bot takes no sessions, it only places them")
         session = self._new_session(
-            message.session, message.request_data, message.pc_id, resumed=message.resumed
+            message.session,
+            message.request_data,
+            message.pc_id,
+            Session,
+            resumed=message.resumed,
         )
         session.attach(self._attach(message, session))
         self._keep(session, self._serve(session))
         return Ok()
 
     def _new_session(
-        self, session_id: str, request_data: Any, pc_id: str, *, resumed: bool = False
-    ) -> Session:
+        self,
+        session_id: str,
+        request_data: Any,
+        pc_id: str,
+        kind: type[AnySession],
+        *,
+        resumed: bool = False,
+    ) -> AnySession:
         hello = self._bot._hello
-        return Session(
+        return kind(
             session_id,
             self._channel,
             request_data,
@@ -233,7 +250,12 @@ class Registration:
         )
 
     def _placed(self, reply: Placed, request_data: Any) -> Session:
-        session = self._new_session(reply.session, request_data, reply.pc_id)
+        session = self._new_session(reply.session, request_data, reply.pc_id, Session)
+        self._keep(session, self._accompany(session))
+        return session
+
+    def _dialled(self, reply: Dialled, request_data: Any) -> WebsocketSession:
+        session = self._new_session(reply.session, request_data, "", WebsocketSession)
         self._keep(session, self._accompany(session))
         return session
 
@@ -245,10 +267,14 @@ class Registration:
     def _attach(self, offer: OfferSession, session: Session) -> Media:
         if offer.media == "shm":
             return SegmentMedia(offer)
-        link = self._links.get(offer.endpoint)
-        if link is None:
-            link = self._links[offer.endpoint] = StreamLink(self._context, offer.endpoint)
+        link = self._link(offer.endpoint)
         return StreamMedia(offer, link, on_change=session.look, on_retry=session.retry)
+
+    def _link(self, endpoint: str) -> StreamLink:
+        link = self._links.get(endpoint)
+        if link is None:
+            link = self._links[endpoint] = StreamLink(self._context, endpoint)
+        return link
 
     async def _serve(self, session: Session) -> None:
         bot = self._bot
@@ -315,7 +341,11 @@ class Registration:
         elif isinstance(message, TrackStatus):
             session.track_changed(message.receiver_index, message.enabled, message.cursor)
         elif isinstance(message, LegState):
+            if isinstance(session, WebsocketSession):
+                session.leg_changed(message)
             session.peer_changed(message.state)
+        elif isinstance(message, RawMessage) and isinstance(session, WebsocketSession):
+            session.raw_arrived(message.data, message.cursor)
         elif isinstance(message, MediaMoved):
             session.media_moved()
         elif isinstance(message, SessionClosed):

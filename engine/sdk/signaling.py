@@ -16,7 +16,7 @@ from ipc.errors import AlreadyAttached, BackbeatError, BotError, SessionClosed
 from ipc.messages import Candidates, Configure, Message, OpenMedia, Placed, Renegotiate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from engine.sdk.media import Media
     from ipc.codec import Codec
@@ -114,11 +114,13 @@ class Signaling:
 
     def media_moved(self) -> None:
         """Another worker carries the session: have rings that go on where the last ones ended."""
-        if self._media is None or self.closed:
-            return
+        if self._media is not None and not self.closed:
+            self._move_by(self._move(self._media))
+
+    def _move_by(self, work: Coroutine[None, None, None]) -> None:
         if self._moving is not None:
             self._moving.cancel()
-        self._moving = asyncio.create_task(self._move(self._media), name="media moves")
+        self._moving = asyncio.create_task(work, name="media moves")
 
     async def _move(self, media: Media) -> None:
         shape = msgspec.structs.replace(
