@@ -141,7 +141,9 @@ class AudioOut:
         """Say that the bot stopped, unless something survived that it says."""
         current = self._current
         survives = isinstance(current, OutputAudioRawFrame) and not current.interruptible
-        survives = survives or (self.held is not None and self.held.has_audio)
+        if self.held is not None:
+            await self.held.wait_past()
+            survives = survives or self.held.has_lasting_audio
         if not (survives or self._queue.has_audio or self._chunker.lasting):
             await self.speaking.stop()
 
@@ -303,7 +305,7 @@ class AudioOut:
         end = playout.written
         if self.speaking.is_speech(frame):
             begins = partial(self._begins, frame)
-            await held.add(begin + 1, begins, interruptible=frame.interruptible)
+            await held.add(begin + 1, begins, interruptible=frame.interruptible, audio=True)
         left = partial(self._left, frame)
         await held.add(end, left, interruptible=frame.interruptible, audio=True)
 

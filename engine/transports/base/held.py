@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # Many times what 400 ms of lead can hold; more is a flood of messages, which then waits.
 MAX_HELD = 1024
+PAST_S = 0.1
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class _Item:
     act: Callable[[], Awaitable[None]]
     interruptible: bool
     audio: bool
+    # Whether it is audio, or some of that stands between it and the last flush.
+    follows: bool
     dropped: bool = False
 
 
@@ -38,6 +41,7 @@ class Held:
     def __init__(self, playout: Playout) -> None:
         self._playout = playout
         self._items: deque[_Item] = deque()
+        self._flushed_at = 0
         self._changed = asyncio.Event()
         self._acting = False
 
@@ -51,6 +55,11 @@ class Held:
         """Whether audio is among it."""
         return any(item.audio for item in self._items)
 
+    @property
+    def has_lasting_audio(self) -> bool:
+        """Whether audio is among it that no flush takes."""
+        return any(item.audio and not item.interruptible for item in self._items)
+
     async def add(
         self,
         cursor: int,
@@ -60,16 +69,21 @@ class Held:
         audio: bool = False,
     ) -> None:
         """Do this once all before `cursor` has left. Waits while very much is held."""
-        item = _Item(cursor, act, interruptible, audio)
+        follows = audio or cursor > self._flushed_at
+        item = _Item(cursor, act, interruptible, audio, follows)
         self._items.append(item)
         self._changed.set()
         while len(self._items) > MAX_HELD and not item.dropped:
             await self._change()
 
     def drop(self) -> None:
-        """A flush: what may be interrupted is forgotten."""
+        """A flush: what may be interrupted is forgotten, but for what the flush came too late for.
+
+        To be called behind the playout's flush.
+        """
+        self._flushed_at = self._playout.written
         for item in self._items:
-            item.dropped = item.interruptible
+            item.dropped = item.interruptible and not self._playout.has_left(item.cursor)
         self._items = deque(item for item in self._items if not item.dropped)
         self._changed.set()
 
@@ -79,7 +93,8 @@ class Held:
             while not self._items:
                 await self._change()
             item = self._items[0]
-            left = await self._playout.wait(item.cursor)
+            # Right behind a flush there is no audio to wait for, only what it has cut.
+            left = not item.follows or await self._playout.wait(item.cursor)
             if item.dropped:
                 continue
             self._acting = True
@@ -92,6 +107,15 @@ class Held:
             finally:
                 self._acting = False
                 self._changed.set()
+
+    async def wait_past(self) -> None:
+        """Return when what had left before a `drop` has gone; at most 0.1 s later."""
+        try:
+            async with asyncio.timeout(PAST_S):
+                while self._acting or any(item.interruptible for item in self._items):
+                    await self._change()
+        except TimeoutError:
+            log.warning("what follows the audio before an interruption is late")
 
     async def wait_empty(self) -> None:
         """Return when everything has gone."""

@@ -25,6 +25,10 @@ class Playout(Protocol):
         """
         ...
 
+    def has_left(self, cursor: int) -> bool:
+        """Whether everything before `cursor` is known to have left by now."""
+        ...
+
     def flush(self) -> None:
         """Drop what is queued and may be interrupted. At once: no await, no message."""
         ...

@@ -136,6 +136,16 @@ class SessionPlayout:
             return True
         return (await asyncio.shield(piece.mark)).played
 
+    def has_left(self, cursor: int) -> bool:
+        """Whether all before `cursor` is known to have left."""
+        at = bisect.bisect_left(self._known, cursor, key=lambda piece: piece.end)
+        if at == len(self._known):
+            return self._written >= cursor
+        piece = self._known[at]
+        if cursor <= piece.end - piece.samples:  # of long ago
+            return True
+        return piece.mark.done() and not piece.mark.cancelled() and piece.mark.result().played
+
     def flush(self) -> None:
         """Drop what is queued and may be interrupted, at once."""
         self._flushes += 1

@@ -107,6 +107,16 @@ class Line:
             return True
         return await asyncio.shield(part.left)
 
+    def has_left(self, cursor: int) -> bool:
+        """Whether all before `cursor` is known to have left."""
+        at = bisect.bisect_left(self._known, cursor, key=lambda part: part.end)
+        if at == len(self._known):
+            return self._written >= cursor
+        part = self._known[at]
+        if cursor <= part.end - part.samples:  # of long ago
+            return True
+        return part.left.done() and part.left.result()
+
     def flush(self) -> None:
         """Drop what of this line is queued and may be interrupted, at once."""
         for part in self._known:

@@ -110,6 +110,9 @@ class FakePlayout:
                 return False
             await self.changed()
 
+    def has_left(self, cursor: int) -> bool:
+        return all(piece.state == "played" for piece in self.pieces if piece.start < cursor)
+
     async def changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.append(waiter)

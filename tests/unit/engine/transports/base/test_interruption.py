@@ -161,6 +161,21 @@ def test_the_background_goes_on_where_the_mixer_stands(clock: ManualClock) -> No
         assert places.tolist() == list(range(len(places)))
 
 
+def test_a_message_right_behind_an_interruption_waits_for_nothing(clock: ManualClock) -> None:
+    with OutputWorld(clock) as world:
+        world.handle(speech(7, 100))
+        world.handle(lasting(speech(8, 100)))
+        world.handle(InterruptionFrame())
+        world.handle(OutputTransportMessageFrame("next"))
+        assert world.output.messages == [], "what survived is before it"
+        for _ in range(3):
+            world.plays(40)
+        assert world.output.messages == ["next"]
+        world.handle(InterruptionFrame())
+        world.handle(OutputTransportMessageFrame("at once"))
+        assert world.output.messages == ["next", "at once"]
+
+
 def test_an_interruption_of_one_destination_leaves_the_others(clock: ManualClock) -> None:
     with OutputWorld(clock, audio_out_destinations=["stage"]) as world:
         frame = audio(8, 400)
