@@ -80,8 +80,8 @@ def step(world: OutputWorld, handed: Given, what: str, amount: int, may_go: bool
     elif what == "stopped":
         world.handle(TTSStoppedFrame())
     elif what == "interrupt":
-        world.handle(InterruptionFrame())
         handed.written = written_of(world, handed)
+        world.handle(InterruptionFrame())
         handed.interrupted = len(handed.frames)
         handed.interrupted_messages = len(handed.messages)
     elif what == "play":
@@ -114,10 +114,11 @@ def check(world: OutputWorld, handed: Given) -> None:
     heard = heard[heard != 0]  # the padding of last chunks
     assert (np.diff(heard) >= 0).all(), "in order, and nothing of an older frame comes later"
     counts = written_of(world, handed)
+    lasting = any(not may_go for _, _, may_go in handed.frames)
     for number, (value, size, may_go) in enumerate(handed.frames):
         if may_go and number < handed.interrupted:
-            # A part of a chunk that is uninterruptible as a whole may still come.
-            assert counts[value] - handed.written[value] < CHUNK
+            # A part of a chunk may still come if something in it is uninterruptible.
+            assert counts[value] - handed.written[value] < (CHUNK if lasting else 1)
         else:
             assert counts[value] == size, "what nobody interrupted is whole"
     sent = world.output.messages
