@@ -65,10 +65,12 @@ async def test_a_caller_who_vanishes_is_gone_and_may_come_back() -> None:
         await until(lambda: coming_and_going(site) == [CAME], 10)
         caller.vanish()
         await until(lambda: coming_and_going(site) == [CAME, GONE], 8)
+        # It is said to nobody for now, and held until somebody is there.
+        await site.call.say(said(speech(600, 3.0)), TTSStoppedFrame())
         await caller.dial(restart=True)
         await until(lambda: coming_and_going(site) == [CAME, GONE, CAME], 15)
-        await site.call.say(said(speech(600, 3.0)))
         await caller.hears(600)
+        await until(lambda: len(site.call.after.of(TTSAudioRawFrame)) == 75, 15)
         assert len(site.calls) == 1
 
 
