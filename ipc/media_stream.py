@@ -189,9 +189,18 @@ class StreamHost:
             if not stream.peer:
                 continue
             if isinstance(stream, _Messages):
-                stream.end.pump(stream.number, functools.partial(self._send, stream.peer))
+                self._pump_messages(stream)
             else:
                 self._pump(stream)
+
+    def pump_one(self, number: int) -> None:
+        """Send the bot of a stream of messages what has come, now."""
+        stream = self._streams.get(number)
+        if isinstance(stream, _Messages) and stream.peer:
+            self._pump_messages(stream)
+
+    def _pump_messages(self, stream: _Messages) -> None:
+        stream.end.pump(stream.number, functools.partial(self._send, stream.peer))
 
     def close(self) -> None:
         """Close the endpoint."""

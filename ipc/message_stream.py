@@ -56,6 +56,8 @@ class MessageStream:
         self._incoming_bytes = 0
         # Called when the bot has taken what came: there is room again.
         self.on_room: Callable[[], None] = lambda: None
+        # Called when something came: the bot may be told before the next frame.
+        self.on_incoming: Callable[[], None] = lambda: None
 
     # -- toward the server --------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class MessageStream:
         """The server sent this."""
         self._incoming.append(data)
         self._incoming_bytes += len(data)
+        self.on_incoming()
 
     # -- the bot (a MessageEnd) ---------------------------------------------------------------
 

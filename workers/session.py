@@ -20,7 +20,15 @@ from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.clock import NS_PER_MS
 from ipc.codec import Codec
 from ipc.errors import BotRejected, ProtocolError, StateError
-from ipc.messages import AppMessage, Candidate, LegState, Message, TrackStatus, check_data
+from ipc.messages import (
+    AppMessage,
+    Candidate,
+    LegState,
+    Message,
+    RawMessage,
+    TrackStatus,
+    check_data,
+)
 from ipc.segment import Segment
 from workers import stats
 from workers.background import Background
@@ -29,6 +37,7 @@ from workers.totals import Totals
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
+from workers.websocket.peer import WebsocketPeer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,7 +47,11 @@ if TYPE_CHECKING:
     from ipc.ice_server import IceServer
     from ipc.sound_file import SoundFile
     from ipc.stats import AnyRecord
+    from ipc.websocket import Websocket
+    from workers.leg import Leg, LegSender
     from workers.udp_mux import UdpMux
+    from workers.websocket.connection import Connection
+    from workers.websocket.sockets import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +137,10 @@ class Session:
         self._mux = mux
         self.rings: Rings | None = None
         self.offered: Rings | None = None
+        # The caller's connection of the moment; `peer` or `websocket` if it is of that kind.
+        self.leg: Leg | None = None
         self.peer: Peer | None = None
+        self.websocket: WebsocketPeer | None = None
         # Where the caller's voice arrives; its reorder tells when it wants a `tick`.
         self.arriving: Receiver | None = None
         # Offers and candidates are carried out one at a time, in the order they came.
@@ -152,6 +168,8 @@ class Session:
 
         A new peer looks for paths through `ice_servers`.
         """
+        if self.websocket is not None:
+            raise StateError("the session has a WebSocket")
         old = self.peer
         if old is not None and not restart and old.can_continue(sdp):
             return await old.answer(sdp)
@@ -176,7 +194,8 @@ class Session:
             raise
         if old is not None:
             self._totals.keep(self._counted(0))
-        self.peer, self.arriving = peer, peer.receiver
+        self.leg = self.peer = peer
+        self.arriving = peer.receiver
         self._join()
         if old is not None:
             peer.data.inherit(old.data)
@@ -188,6 +207,22 @@ class Session:
                 self._background.mixer.rest()
             self._replaced.append(asyncio.create_task(old.close(), name="replaced peer"))
         return answer
+
+    async def dial(self, websocket: Websocket, sockets: Sockets) -> Connection:
+        """Dial a server, which is the session's caller from then on. Raises DialFailed."""
+        if self.leg is not None:
+            raise StateError("the session has a caller")
+        peer = WebsocketPeer(
+            websocket,
+            sockets,
+            self._clock,
+            on_state=self._leg_changed,
+            on_mic=self._mic_grew,
+            on_message=self._server_said,
+        )
+        self.leg = self.websocket = peer
+        self._join()
+        return await peer.dial()
 
     async def add_candidates(self, candidates: list[Candidate]) -> None:
         """Trickled candidates of the caller."""
@@ -212,20 +247,31 @@ class Session:
             heapq.heappush(self._held, (at, next(self._order), data))
 
     def _send_now(self, data: Any) -> None:
-        if self.peer is None:
+        if self.leg is None:
             self.dropped_messages += 1
             return
         try:
-            self.peer.data.send(data)
+            self.leg.data.send(data)
         except (TypeError, ValueError) as error:
             self.dropped_messages += 1
             log.warning("message to the caller of %s cannot be sent: %s", self.id, error)
 
-    def _leg_changed(self, peer: Peer, state: State) -> None:
-        if peer is self.peer:
+    def _leg_changed(self, leg: Leg, state: State) -> None:
+        if leg is self.leg:
             reasons: dict[str, str] = {"lost": "lost", "closed": "caller_left"}
-            reason = peer.fault or reasons.get(state, "")
-            self._report(LegState(session=self.id, state=state, reason=reason))
+            reason = leg.fault or reasons.get(state, "")
+            self._report(
+                LegState(
+                    session=self.id,
+                    state=state,
+                    reason=reason,
+                    close_code=leg.close_code,
+                    close_reason=leg.close_reason,
+                )
+            )
+
+    def _server_said(self, data: str | bytes, cursor: int) -> None:
+        self._report(RawMessage(session=self.id, data=data, cursor=cursor))
 
     def _caller_silent(self) -> None:
         log.warning("nothing has come from the caller of %s for 2 s", self.id)
@@ -234,8 +280,8 @@ class Session:
         try:
             check_data(data)
         except ProtocolError:
-            if self.peer is not None:
-                self.peer.data.malformed += 1
+            if self.leg is not None:
+                self.leg.data.malformed += 1
             return
         self._report(AppMessage(session=self.id, data=data, cursor=self._mic_cursor()))
 
@@ -265,6 +311,9 @@ class Session:
 
         Raises BotRejected when it has not.
         """
+        if self.websocket is not None and self.websocket.offers(epoch):
+            await self._attach_messages(self.websocket)
+            return
         rings, old = self.offered, self.rings
         if rings is None or rings.epoch != epoch:
             raise StateError("these rings are not offered any more")
@@ -291,8 +340,17 @@ class Session:
         if old is not None:
             old.close()
 
+    async def _attach_messages(self, websocket: WebsocketPeer) -> None:
+        try:
+            async with asyncio.timeout(CLAIM_DEADLINE_S):
+                await websocket.attach_messages()
+        except TimeoutError:
+            raise BotRejected("it has not claimed the stream") from None
+
     def withdraw_rings(self, epoch: int) -> None:
         """The bot of `epoch` did not come."""
+        if self.websocket is not None and self.websocket.offers(epoch):
+            self.websocket.withdraw_messages()
         if self.offered is not None and self.offered.epoch == epoch:
             self.offered.close()
             self.offered = None
@@ -314,17 +372,17 @@ class Session:
             for rings in (self.rings, self.offered):
                 if rings is not None:
                     rings.codec = codec
-        if self.peer is not None:
-            self._set_up(self.peer.sender)
+        if self.leg is not None:
+            self._set_up(self.leg.sender)
 
     def _join(self) -> None:
         ring = self.rings.ring if self.rings is not None else None
-        if self.peer is not None:
-            self._set_up(self.peer.sender)
-            self.peer.sender.ring = ring
-            self.peer.receiver.ring = ring
+        if self.leg is not None:
+            self._set_up(self.leg.sender)
+            self.leg.sender.ring = ring
+            self.leg.receiver.ring = ring
 
-    def _set_up(self, sender: Sender) -> None:
+    def _set_up(self, sender: LegSender) -> None:
         codec = self.rings.codec if self.rings is not None else self._codec
         if codec is not None:
             sender.configure(codec)
@@ -334,18 +392,18 @@ class Session:
 
     def encode(self) -> None:
         """A slot ahead: make the next packet ready."""
-        if self.peer is not None:
-            self.peer.sender.encode()
+        if self.leg is not None:
+            self.leg.sender.encode()
 
     def miss(self, frames: int) -> None:
         """Frames were given up after a stall."""
-        if self.peer is not None:
-            self.peer.sender.miss(frames)
+        if self.leg is not None:
+            self.leg.sender.miss(frames)
 
     def send(self, now_ns: int) -> None:
         """Every 20 ms: let the packet go."""
-        if self.peer is not None:
-            self.peer.sender.send(now_ns)
+        if self.leg is not None:
+            self.leg.sender.send(now_ns)
 
     def settle(self, now_ns: int) -> None:
         """Behind everybody's packets: answer flushes, free held messages, ring the bell."""
@@ -354,7 +412,7 @@ class Session:
             return
         ring = rings.ring
         ring.beat(now_ns)
-        if self.peer is None or not self.peer.sender.sending:
+        if self.leg is None or not self.leg.sender.sending:
             ring.apply_flush()
         if ring.flush_ack != self._flush_ack:
             self._flush_ack = ring.flush_ack
@@ -422,9 +480,9 @@ class Session:
             if given is not None:
                 given.close()
         self.offered = None
-        peer, self.peer, self.arriving = self.peer, None, None
-        if peer is not None:
+        leg, self.leg, self.peer, self.arriving = self.leg, None, None, None
+        if leg is not None:
             if reason != "caller_left":
-                peer.data.say_goodbye()
-            await peer.close()
+                leg.data.say_goodbye()
+            await leg.close()
         await asyncio.gather(*self._replaced, return_exceptions=True)

@@ -23,11 +23,14 @@ from ipc.channel import Channel
 from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from ipc.errors import BackbeatError, SessionNotFound, StateError, UnknownMessage, WorkerError
 from ipc.media_stream import StreamHost
+from ipc.message_stream import MessageStream
 from ipc.messages import (
     Answer,
     Candidates,
     CloseSession,
     Configure,
+    Dial,
+    Dialled,
     DropRing,
     GetStats,
     LegState,
@@ -38,6 +41,7 @@ from ipc.messages import (
     RingAttached,
     RingOpened,
     SendMessage,
+    SendRaw,
     Stats,
     WorkerBeat,
     WorkerHello,
@@ -54,6 +58,7 @@ from workers.timer import new_timer
 from workers.udp_mux import UdpMux
 from workers.webrtc import hooks, ice
 from workers.webrtc.certificate import share_certificate
+from workers.websocket.sockets import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +137,7 @@ class Worker:
     def _start_media(self) -> None:
         loop = asyncio.get_running_loop()
         self._sounds = Sounds()
+        self._sockets = Sockets(self._settings.tls_ca_file)
         self._undo.callback(self._sounds.close)
         self._garbage = Garbage()
         self._garbage.begin(self._clock.now_ns())
@@ -185,6 +191,7 @@ class Worker:
         """In each slot, when all have sent: what has come, and what has not."""
         self._mux.drain()
         now_ns = self._clock.now_ns()
+        self._sockets.drain(now_ns)
         overdue = [
             session
             for session in self._sessions.values()
@@ -241,7 +248,17 @@ class Worker:
             async with session.signaling:
                 await session.add_candidates(message.candidates)
             return Ok()
+        if isinstance(message, Dial):
+            return await self._dial(message)
+        if isinstance(message, SendRaw):
+            leg = self._session(message.session).websocket
+            if leg is None:
+                raise StateError("the session has no WebSocket", code="not_connected")
+            leg.data.send_raw(message.data)
+            return Ok()
         if isinstance(message, OpenRing):
+            if message.media == "messages":
+                return self._open_messages(message)
             return self._open_ring(message)
         if isinstance(message, Configure):
             await self._session(message.session).configure(message.codec, message.mixer)
@@ -279,11 +296,7 @@ class Worker:
         session = self._sessions.get(message.session)
         fresh = session is None
         if session is None:
-            session = Session(
-                message.session, self._clock, self._channel.notify, self._mux, self._sounds
-            )
-            self._sessions[message.session] = session
-            self._pacer.add(session)
+            session = self._new_session(message.session)
         try:
             async with session.signaling:
                 sdp = await session.answer(
@@ -294,6 +307,38 @@ class Worker:
             if fresh:
                 await self._close(session, "offer_failed")
             raise
+
+    def _new_session(self, session_id: str) -> Session:
+        session = Session(session_id, self._clock, self._channel.notify, self._mux, self._sounds)
+        self._sessions[session_id] = session
+        self._pacer.add(session)
+        return session
+
+    async def _dial(self, message: Dial) -> Dialled:
+        if message.session in self._sessions:
+            raise StateError("the session has a caller")
+        session = self._new_session(message.session)
+        try:
+            connection = await session.dial(message.websocket, self._sockets)
+        except BaseException:
+            await self._close(session, "dial_failed")
+            raise
+        return Dialled(
+            session=message.session,
+            remote_address=[*connection.remote_address],
+            headers=[*connection.response.result().headers.raw_items()],
+            subprotocol=connection.protocol.subprotocol,
+        )
+
+    def _open_messages(self, message: OpenRing) -> RingOpened:
+        streams, leg = self._streams, self._session(message.session).websocket
+        if streams is None or leg is None:
+            raise StateError("the session has no WebSocket")
+        end = MessageStream(message.epoch)
+        stream, token = streams.open_messages(end)
+        end.on_incoming = lambda: streams.pump_one(stream)
+        leg.offer_messages(end, lambda: streams.wait_attached(stream), lambda: streams.end(stream))
+        return RingOpened(stream=stream, token=token, endpoint=self._endpoint)
 
     def _open_ring(self, message: OpenRing) -> RingOpened:
         session = self._session(message.session)

@@ -47,7 +47,8 @@ class FakePeer:
         self.pair = None
         self.answers: list[str] = []
         self.closed = self.broken = False
-        self.fault = ""
+        self.fault = self.close_reason = ""
+        self.close_code = 0
         FakePeer.made.append(self)
 
     async def answer(self, sdp: str) -> str:

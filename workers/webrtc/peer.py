@@ -74,6 +74,8 @@ class Peer:
         self.state: State | None = None
         # Why the leg was closed from our side; empty when the caller closed it.
         self.fault = ""
+        # Of WebSockets only.
+        self.close_code, self.close_reason = 0, ""
         # aiortc cannot take an offer back: after a failed one only a new connection helps.
         self.broken = False
         self._on_state = on_state

@@ -1,0 +1,1 @@
+"""The WebSocket leg: servers that a bot has dialled."""

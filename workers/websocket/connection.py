@@ -1,0 +1,353 @@
+"""One open WebSocket: bytes in and out of the loop's transport, whole messages on this side.
+
+The protocol is the sans-I/O core of `websockets`. What comes is queued, bounded, and handled
+in the slots (`drain`); what leaves is written there. Pings, the close handshake and the limits
+are ours. Knows no audio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import OPEN
+
+from ipc.clock import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.client import ClientProtocol
+    from websockets.server import ServerProtocol
+
+    from ipc.clock import Clock
+    from workers.websocket.sockets import Sockets
+
+# Above it the transport reads no more, until the slots have taken some.
+MAX_RECEIVED_BYTES = 256 << 10
+# What one slot handles of one connection.
+MAX_DRAIN_BYTES = 64 << 10
+PIECE_BYTES = 16 << 10
+# What may wait for a server that does not read: then messages are refused.
+MAX_UNSENT_BYTES = 1 << 20
+# The kernel must not swallow seconds of speech that a flush could not reach any more.
+SEND_BUFFER_BYTES = 32 << 10
+NEVER_NS = 1 << 62
+LEFT = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
+
+
+class Connection(asyncio.Protocol):
+    """A client's or a server's end. `on_message` gets text or bytes, `on_end` the reason, once."""
+
+    def __init__(
+        self,
+        protocol: ClientProtocol | ServerProtocol,
+        sockets: Sockets,
+        clock: Clock,
+        *,
+        ping_interval_s: float | None = None,
+        ping_timeout_s: float | None = None,
+        close_timeout_s: float = 1.0,
+    ) -> None:
+        self.protocol = protocol
+        self._sockets = sockets
+        self._clock = clock
+        self._ping_interval_ns = _ns(ping_interval_s)
+        self._ping_timeout_ns = _ns(ping_timeout_s)
+        self._close_timeout_s = close_timeout_s
+        self.on_message: Callable[[str | bytes, int], None] = lambda _data, _now_ns: None
+        self.on_end: Callable[[Connection, str], None] = lambda _connection, _reason: None
+        # Whether what was received has to wait: whoever takes it is full.
+        self.is_full: Callable[[], bool] = lambda: False
+        loop = asyncio.get_running_loop()
+        # The answer to the handshake, or that the connection ended before it.
+        self.response: asyncio.Future[Response] = loop.create_future()
+        self.gone = asyncio.Event()
+        self.remote_address: tuple[str | int, ...] = ()
+        self.rtt_ns = 0
+        self.received = self.received_bytes = self.sent = self.sent_bytes = 0
+        self._transport: asyncio.Transport | None = None
+        self._received: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._paused = False
+        self._lost = False
+        self._reason = ""
+        self._ended = False
+        self._listening = self._closing = False
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._text = False
+        self._events: deque[object] = deque()
+        self._ping_due_ns = NEVER_NS
+        self._pinged_ns = 0
+        self._pings = 0
+        self._aborting: asyncio.TimerHandle | None = None
+
+    # -- the transport ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """There is a path: what the protocol wants to say first is said."""
+        self._transport = cast("asyncio.Transport", transport)
+        found = transport.get_extra_info("socket")
+        if found is not None:
+            with contextlib.suppress(OSError):
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.remote_address = tuple((transport.get_extra_info("peername") or ())[:2])
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes: kept for the slot, but for those of the handshake."""
+        if self.protocol.state is not OPEN and not self.response.done():
+            self.protocol.receive_data(data)
+            self._take_response()
+            return
+        self._received.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > MAX_RECEIVED_BYTES and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        if self._closing:  # there may be no more slots
+            self.drain(self._clock.now_ns())
+        else:
+            self._wait_for_slot()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No more will come; what has come is still handled."""
+        self._lost = True
+        if self._aborting is not None:
+            self._aborting.cancel()
+        self.gone.set()
+        if not self.response.done():
+            self.response.set_exception(exc or ConnectionResetError("it closed the connection"))
+            self.response.exception()  # whoever dialled may have given up
+        self._wait_for_slot()
+
+    def _take_response(self) -> None:
+        for event in self.protocol.events_received():
+            if isinstance(event, Response) and not self.response.done():
+                self.response.set_result(event)
+            else:
+                self._events.append(event)  # the server spoke in the same breath
+        if self.protocol.handshake_exc is not None and not self.response.done():
+            self.response.set_exception(self.protocol.handshake_exc)
+            self.response.exception()
+        self._write()
+
+    def _wait_for_slot(self) -> None:
+        if self._listening:
+            self._sockets.add(self)
+
+    def listen(self) -> None:
+        """The callbacks are set: handle what has come, and what comes."""
+        self._listening = True
+        if self._ping_interval_ns:
+            self._ping_due_ns = self._clock.now_ns() + self._ping_interval_ns
+        self._sockets.add(self)
+
+    # -- in the slots -------------------------------------------------------------------------
+
+    def drain(self, now_ns: int) -> bool:
+        """Handle some of what has come; whether more is left that can be handled now."""
+        left = MAX_DRAIN_BYTES
+        while left > 0:
+            while self._events:
+                if self.is_full():
+                    return False  # `resume` says when it is not
+                self._take(self._events.popleft(), now_ns)
+            if not self._received:
+                break
+            piece = self._received.popleft()
+            if len(piece) > PIECE_BYTES:
+                self._received.appendleft(piece[PIECE_BYTES:])
+                piece = piece[:PIECE_BYTES]
+            self._waiting_bytes -= len(piece)
+            left -= len(piece)
+            if not self.protocol.reader.eof:
+                self.protocol.receive_data(piece)
+                self._events.extend(self.protocol.events_received())
+        if self._lost and not self._received and not self._events:
+            self.protocol.receive_eof()
+        self._write()
+        self._look_at_state()
+        if self._paused and self._waiting_bytes < MAX_RECEIVED_BYTES // 2:
+            self._paused = False
+            if self._transport is not None and not self._lost:
+                self._transport.resume_reading()
+        return bool(self._received or self._events)
+
+    def resume(self) -> None:
+        """Whoever takes what comes has room again."""
+        if self._received or self._events:
+            self._wait_for_slot()
+
+    def failed(self) -> None:
+        """Something of ours failed."""
+        self.end("internal", CloseCode.INTERNAL_ERROR)
+
+    def _take(self, event: object, now_ns: int) -> None:
+        if not isinstance(event, Frame):
+            return
+        opcode = event.opcode
+        if opcode is Opcode.PONG:
+            if self._pinged_ns and bytes(event.data) == self._ping_payload():
+                self.rtt_ns = now_ns - self._pinged_ns
+                self._pinged_ns = 0
+            return
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return
+        data: bytes = event.data if isinstance(event.data, bytes) else bytes(event.data)
+        if opcode is not Opcode.CONT:
+            self._text = opcode is Opcode.TEXT
+            if not event.fin:
+                self._parts = [data]
+                return
+        else:
+            self._parts.append(data)
+            if not event.fin:
+                return
+            data = b"".join(self._parts)
+            self._parts = []
+        message: str | bytes = data
+        if self._text:
+            try:
+                message = data.decode()
+            except UnicodeDecodeError:
+                self.end("protocol_error", CloseCode.INVALID_DATA)
+                return
+        self.received += 1
+        self.received_bytes += len(data)
+        self.on_message(message, now_ns)
+
+    def keep_alive(self, now_ns: int) -> None:
+        """Each beat: ping when it is time, and give up a server that does not answer."""
+        if now_ns < self._ping_due_ns or not self.is_open:
+            return
+        if self._pinged_ns:
+            waited_ns = now_ns - self._pinged_ns
+            if self._waiting_bytes or self._events:
+                self._ping_due_ns = now_ns + NS_PER_S  # the answer may be among these
+            elif self._ping_timeout_ns and waited_ns >= self._ping_timeout_ns:
+                self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
+            return
+        self._pings += 1
+        self._pinged_ns = now_ns
+        self.protocol.send_ping(self._ping_payload())
+        self._write()
+        timeout_ns = self._ping_timeout_ns or self._ping_interval_ns
+        self._ping_due_ns = now_ns + min(timeout_ns, self._ping_interval_ns)
+        if not self._ping_timeout_ns:
+            self._pinged_ns = 0
+
+    def _ping_payload(self) -> bytes:
+        return self._pings.to_bytes(8, "big")
+
+    # -- out ----------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+        return self.protocol.state is OPEN and not self._lost and not self._reason
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the transport holds because the other side does not read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def send(self, message: str | bytes) -> bool:
+        """Send a message; False when the connection is not open or too much waits already."""
+        if not self.is_open or self.unsent_bytes > MAX_UNSENT_BYTES:
+            return False
+        if isinstance(message, str):
+            data = message.encode()
+            self.protocol.send_text(data)
+        else:
+            data = message
+            self.protocol.send_binary(data)
+        self._write()
+        self.sent += 1
+        self.sent_bytes += len(data)
+        return True
+
+    def _write(self) -> None:
+        transport = self._transport
+        for data in self.protocol.data_to_send():
+            if transport is None or transport.is_closing():
+                continue
+            if data:
+                transport.write(data)
+            elif transport.can_write_eof():
+                transport.write_eof()
+            else:  # TLS has no half-close
+                transport.close()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def end(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
+        """Close it from our side, for this reason."""
+        if not self._reason:
+            self._reason = reason
+        if self.protocol.state is OPEN:
+            self.protocol.fail(code)
+            self._write()
+        self._look_at_state()
+
+    async def close(self, code: int = CloseCode.NORMAL_CLOSURE) -> None:
+        """Say goodbye and wait a moment for the other side's."""
+        self.on_message = lambda _data, _now_ns: None
+        self.is_full = lambda: False
+        self._reason = self._reason or "closed"
+        self._closing = True
+        if self.protocol.state is OPEN:
+            self.protocol.send_close(code)
+            self._write()
+        self.drain(self._clock.now_ns())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._close_timeout_s):
+                await self.gone.wait()
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def close_code(self) -> int:
+        """How it ended, RFC 6455 section 7.4.1; 0 while it has not."""
+        return 0 if self.protocol.state is OPEN else self.protocol.close_code or 1006
+
+    @property
+    def close_reason(self) -> str:
+        """What the other side said of it."""
+        return self.protocol.close_reason or ""
+
+    def _look_at_state(self) -> None:
+        if self._ended or (self.protocol.state is OPEN and not self._reason):
+            return
+        if self._events and not self._reason:
+            return  # what was said before the goodbye is heard first
+        self._ended = True
+        if self._transport is not None and not self._lost:
+            loop = asyncio.get_running_loop()
+            self._aborting = loop.call_later(self._close_timeout_s, self.abort)
+        self.on_end(self, self._reason or self._why())
+
+    def _why(self) -> str:
+        protocol = self.protocol
+        if protocol.close_rcvd is not None:
+            return "server_left" if protocol.close_rcvd.code in LEFT else "server_closed"
+        fault = protocol.parser_exc
+        if isinstance(fault, PayloadTooBig):
+            return "message_too_large"
+        if fault is None or isinstance(fault, EOFError):
+            return "connection_lost"
+        return "protocol_error"
+
+
+def _ns(seconds: float | None) -> int:
+    return round(seconds * NS_PER_S) if seconds else 0

@@ -1,0 +1,43 @@
+"""App messages over a WebSocket: the part of a leg that a data channel is to a WebRTC caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ipc.errors import MalformedMessage, StateError
+
+if TYPE_CHECKING:
+    from workers.websocket.connection import Connection
+    from workers.websocket.wire import Wire
+
+
+class Messages:
+    """Sends a session's messages on the connection of the moment."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.link: Connection | None = None
+        self.sent = self.dropped = self.malformed = 0
+
+    def send(self, data: Any) -> None:
+        """Send an app message in the wire's form. Raises ValueError for what has none."""
+        try:
+            message = self._wire.message(data)
+        except MalformedMessage as error:
+            raise ValueError(error.message) from error
+        if message is None or self.link is None or not self.link.send(message):
+            self.dropped += 1
+        else:
+            self.sent += 1
+
+    def send_raw(self, data: str | bytes) -> None:
+        """Send a message as it is. Raises StateError(`not_connected` or `slow_reader`)."""
+        link = self.link
+        if link is None or not link.is_open:
+            raise StateError("there is no connection to the server now", code="not_connected")
+        if not link.send(data):
+            raise StateError("the server does not take what was sent", code="slow_reader")
+        self.sent += 1
+
+    def say_goodbye(self) -> None:
+        """The close frame does."""

@@ -1,0 +1,173 @@
+"""What a WebSocket brings: audio into the mic ring, everything else to the bot as it is.
+
+Audio comes as fast as the server likes. What the ring has no room for waits here, bounded, and
+behind that in the socket; only for a bot that does not listen at all is anything dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ipc.audio_ring import FRAME_MS, NEVER
+from ipc.clock import NS_PER_S
+from ipc.errors import MalformedMessage
+from ipc.frames import InputAudioRawFrame
+from workers.audio.convert import Converter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipc.audio_ring import WorkerRing
+    from ipc.clock import Clock
+    from workers.websocket.wire import Wire
+
+MAX_WAITING_BYTES = 1 << 20
+# A bot that has asked for rings and does not take them must not hold the messages up for long.
+MAX_HOLD_NS = 10 * NS_PER_S
+MIN_HZ, MAX_HZ = 4_000, 192_000
+# Converted at once: bounds what one slot does for a message of many seconds.
+PIECE_MS = 200
+LOST_REPORTS_PER_S = 200
+
+
+class Receiver:
+    """Takes the messages of one session's socket."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        wire: Wire,
+        on_mic: Callable[[], None],
+        on_message: Callable[[str | bytes, int], None],
+    ) -> None:
+        """`on_mic` hears that the ring grew, `on_message` gets what is not audio."""
+        self._clock = clock
+        self._wire = wire
+        self._on_mic = on_mic
+        self._on_message = on_message
+        self._ring: WorkerRing | None = None
+        self._converter: Converter | None = None
+        # Audio that has not gone into the ring, with its rate and channels.
+        self._waiting: deque[tuple[memoryview, int, int]] = deque()
+        self._waiting_bytes = 0
+        self._held_since_ns = 0
+        self._second = self._told = 0
+        # Called when there is room for more.
+        self.on_room: Callable[[], None] = lambda: None
+        self.audio_messages = self.malformed = self.dropped_messages = self.dropped_bytes = 0
+
+    @property
+    def ring(self) -> WorkerRing | None:
+        """The ring of the moment; what comes before there is one waits for it."""
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring: WorkerRing | None) -> None:
+        self._ring = ring
+        self._converter = None
+        self._held_since_ns = 0
+
+    def is_full(self) -> bool:
+        """Whether what comes next must wait in the socket."""
+        return self._waiting_bytes >= MAX_WAITING_BYTES
+
+    def take(self, message: str | bytes, now_ns: int) -> None:
+        """A message of the server's."""
+        try:
+            frame = self._wire.read(message)
+        except MalformedMessage:
+            self.malformed += 1
+            frame = None
+        if type(frame) is not InputAudioRawFrame:
+            self._pass_on(message, now_ns)
+            return
+        hz, channels = frame.sample_rate, frame.num_channels
+        if not MIN_HZ <= hz <= MAX_HZ or channels not in (1, 2):
+            self.malformed += 1
+            return
+        self.audio_messages += 1
+        self._waiting.append((memoryview(frame.audio), hz, channels))
+        self._waiting_bytes += len(frame.audio)
+        self.feed(now_ns)
+
+    def _pass_on(self, message: str | bytes, now_ns: int) -> None:
+        """To the bot, by way of the engine, whose other sessions a flood must not hold up."""
+        second = now_ns // NS_PER_S
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        if self._told > LOST_REPORTS_PER_S:
+            self.dropped_messages += 1
+            return
+        self._on_message(message, self._cursor())
+
+    def _cursor(self) -> int:
+        """Where in the caller's speech we are, what waits included."""
+        ring = self._ring
+        if ring is None:
+            return 0
+        waiting = sum(
+            len(pcm) // (2 * channels) * ring.mic.hz // hz for pcm, hz, channels in self._waiting
+        )
+        written: int = ring.mic_written
+        return written + waiting
+
+    def feed(self, now_ns: int) -> None:
+        """Move what waits into the ring, as far as the bot has read; each beat, too."""
+        ring = self._ring
+        if ring is None:
+            self._expire(now_ns)
+            return
+        if not self._waiting:
+            return
+        was_full, wrote = self.is_full(), False
+        while self._waiting and self._has_room(ring, now_ns):
+            pcm, hz, channels = self._waiting.popleft()
+            size = hz * PIECE_MS // 1000 * 2 * channels
+            if len(pcm) > size:
+                self._waiting.appendleft((pcm[size:], hz, channels))
+                pcm = pcm[:size]
+            self._waiting_bytes -= len(pcm)
+            self._write(ring, pcm, hz, channels)
+            wrote = True
+        if wrote:
+            ring.set_capture(now_ns, 0)
+            self._on_mic()
+        if was_full and not self.is_full():
+            self.on_room()
+
+    def _has_room(self, ring: WorkerRing, now_ns: int) -> bool:
+        unread = ring.mic_written - ring.mic_read
+        if unread + ring.mic.hz * (PIECE_MS + FRAME_MS) // 1000 <= ring.mic.capacity:
+            self._held_since_ns = 0
+            return True
+        if ring.mic_want == NEVER:  # nobody listens: the ring keeps the newest
+            return True
+        if not self._held_since_ns:
+            self._held_since_ns = now_ns
+        return now_ns - self._held_since_ns > MAX_HOLD_NS
+
+    def _expire(self, now_ns: int) -> None:
+        """No ring comes: do not keep the messages behind the audio from the bot for ever."""
+        if not self.is_full():
+            return
+        if not self._held_since_ns:
+            self._held_since_ns = now_ns
+        elif now_ns - self._held_since_ns > MAX_HOLD_NS:
+            pcm, _, _ = self._waiting.popleft()
+            self._waiting_bytes -= len(pcm)
+            self.dropped_bytes += len(pcm)
+            if not self.is_full():
+                self.on_room()
+
+    def _write(self, ring: WorkerRing, pcm: memoryview, hz: int, channels: int) -> None:
+        mic = ring.mic
+        if (hz, channels) == (mic.hz, mic.channels):
+            ring.write_mic(pcm)
+            return
+        if self._converter is None or self._converter.shape != (hz, channels):
+            self._converter = Converter(hz, channels, mic.hz, mic.channels)
+        made = self._converter.feed(pcm)
+        if made:
+            ring.write_mic(memoryview(made))

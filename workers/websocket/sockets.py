@@ -1,0 +1,58 @@
+"""What all WebSockets of a worker share: the TLS context, and the list of those to drain.
+
+Nothing is handled when it comes. A connection that received bytes says so here, and the
+worker drains it in its next slot, when all that are due have sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Protocol
+
+from ipc.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class Drained(Protocol):
+    """A connection, as the slot sees it."""
+
+    def drain(self, now_ns: int) -> bool:
+        """Handle some of what has come; whether more is left."""
+        ...
+
+    def failed(self) -> None:
+        """Handling it failed, in the handler of the exception."""
+        ...
+
+
+class Sockets:
+    """Made at the worker's start, for reading the authorities takes 20 ms."""
+
+    def __init__(self, tls_ca_file: str = "") -> None:
+        """Trust the system's authorities, and those in a PEM file. Raises ConfigError."""
+        self.tls = ssl.create_default_context()
+        if tls_ca_file:
+            try:
+                self.tls.load_verify_locations(tls_ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"tls_ca_file: {error}", code="tls_ca_file") from error
+        self._waiting: dict[Drained, None] = {}
+
+    def add(self, connection: Drained) -> None:
+        """It has received something."""
+        self._waiting[connection] = None
+
+    def drain(self, now_ns: int) -> None:
+        """Handle what has come, of each connection no more than a slot has time for."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for connection in waiting:
+            try:
+                if connection.drain(now_ns):
+                    self._waiting[connection] = None
+            except Exception:
+                log.exception("a WebSocket failed")
+                connection.failed()
