@@ -25,7 +25,6 @@ from engine.transports.frames import (
     OutputDTMFFrame,
     OutputImageRawFrame,
     OutputTransportMessageFrame,
-    SpriteFrame,
     TTSStoppedFrame,
     VolumeFrame,
     VolumeGainFrame,
@@ -60,7 +59,7 @@ class AudioOut:
         params: TransportParams,
         queue: FrameQueue,
         chunker: Chunker,
-        show: Callable[[OutputImageRawFrame | SpriteFrame], None],
+        show: Callable[[OutputImageRawFrame], None],
     ) -> None:
         self._transport = transport
         self._destination = destination
@@ -257,8 +256,9 @@ class AudioOut:
         elif isinstance(frame, OutputDTMFFrame):
             if self._transport._supports_native_dtmf():
                 await self._transport.write_dtmf(frame)
-        elif isinstance(frame, OutputImageRawFrame | SpriteFrame):
-            self._show(frame)
+        elif isinstance(frame, OutputImageRawFrame):
+            if frame.sync_with_audio:
+                self._show(frame)
         elif isinstance(frame, TTSStoppedFrame):
             await self.speaking.utterance_ended()
         elif not isinstance(frame, FilterControlFrame | VolumeFrame | VolumeGainFrame):

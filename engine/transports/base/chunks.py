@@ -145,14 +145,18 @@ class Chunker:
 
 def channelled(frame: AudioRawFrame, wanted: int) -> bytes:
     """A frame's samples with so many channels. ConfigError(`audio`) for what does not fit."""
-    given = frame.num_channels
-    if len(frame.audio) % (2 * given):
+    return as_channels(frame.audio, frame.num_channels, wanted)
+
+
+def as_channels(pcm: bytes, given: int, wanted: int) -> bytes:
+    """int16 samples of `given` channels as those of `wanted`. ConfigError(`audio`) where not."""
+    if len(pcm) % (2 * given):
         raise ConfigError(
-            f"{len(frame.audio)} bytes are no whole samples of {given} channels", code="audio"
+            f"{len(pcm)} bytes are no whole samples of {given} channels", code="audio"
         )
     if given == wanted:
-        return frame.audio
-    samples = np.frombuffer(frame.audio, np.int16)
+        return pcm
+    samples = np.frombuffer(pcm, np.int16)
     if given == 1:
         return bytes(np.repeat(samples, wanted).data)
     if wanted == 1:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from engine.sdk import SoundFile
 from engine.sdk.resample import Resampler, check_rate
-from engine.transports.base.chunks import channelled
+from engine.transports.base.chunks import as_channels, channelled
 from engine.transports.base.mixer import BaseAudioMixer, SoundfileMixer
 from engine.transports.base.session_playout import SessionPlayout
 from engine.transports.base.sum import Line, Sum
@@ -26,7 +26,7 @@ from ipc.clock import NS_PER_S
 from ipc.errors import AlreadyAttached, SessionClosed, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from engine.sdk import Session
     from engine.transports.base.params import TransportParams
@@ -184,7 +184,7 @@ class SmallWebRTCClient:
             present=connection.is_connected,
         )
         if params.audio_out_destinations:
-            self._sum = Sum(self._playout, self._out_hz, params.audio_out_channels)
+            self._sum = Sum(self._playout, self._out_hz, session.speaker_channels)
         await connection.connect()
 
     async def disconnect(self) -> None:
@@ -213,7 +213,7 @@ class SmallWebRTCClient:
 
     # -- audio ------------------------------------------------------------------------------
 
-    async def read_audio_frame(self) -> AsyncIterator[InputAudioRawFrame]:
+    async def read_audio_frame(self) -> AsyncGenerator[InputAudioRawFrame, None]:
         """What the caller says, 20 ms a frame, until the call ends; silence while it is muted.
 
         `pts` is the frame's place since the call began, in ns. Waits until `connect` is done.
@@ -222,17 +222,18 @@ class SmallWebRTCClient:
         session = self._session
         if session is None:
             return
-        params = self._checked_params()
+        channels = self._checked_params().audio_in_channels
         resampler: Resampler | None = None
         if session.mic_hz != self._in_hz:
-            resampler = Resampler(session.mic_hz, self._in_hz, params.audio_in_channels)
+            resampler = Resampler(session.mic_hz, self._in_hz, channels)
         async for heard in session.audio():
-            pcm = heard.pcm if resampler is None else resampler.feed(memoryview(heard.pcm))
-            if not pcm:
-                continue
-            frame = InputAudioRawFrame(bytes(pcm), self._in_hz, params.audio_in_channels)
-            frame.pts = heard.cursor * NS_PER_S // heard.hz
-            yield frame
+            pcm: bytes | memoryview = as_channels(bytes(heard.pcm), heard.channels, channels)
+            if resampler is not None:
+                pcm = resampler.feed(memoryview(pcm))
+            if pcm:
+                frame = InputAudioRawFrame(bytes(pcm), self._in_hz, channels)
+                frame.pts = heard.cursor * NS_PER_S // heard.hz
+                yield frame
 
     def playout(self, destination: str | None) -> SessionPlayout | Line | None:
         """The way of a destination's audio to the caller; None for another, or before `connect`."""
@@ -248,10 +249,10 @@ class SmallWebRTCClient:
         and until the caller is back, it takes a frame's real time and is False. At once False
         when the call is over, or was not begun.
         """
-        out = self.playout(frame.transport_destination)
-        if self._closing or out is None:
+        session, out = self._session, self.playout(frame.transport_destination)
+        if self._closing or session is None or out is None or session.closed:
             return False
-        pcm = channelled(frame, self._checked_params().audio_out_channels)
+        pcm = channelled(frame, session.speaker_channels)
         return await out.write(pcm, hz=frame.sample_rate, interruptible=frame.interruptible)
 
     async def take_mixer(self, mixer: BaseAudioMixer, destination: str | None) -> bool:
@@ -275,7 +276,7 @@ class SmallWebRTCClient:
 
     # -- video ------------------------------------------------------------------------------
 
-    async def read_video_frame(self, video_source: str) -> AsyncIterator[UserImageRawFrame]:
+    async def read_video_frame(self, video_source: str) -> AsyncGenerator[UserImageRawFrame, None]:
         """What the caller shows. This engine carries no video yet: it only waits for the end.
 
         ValueError for a source that is neither "camera" nor "screenVideo".
