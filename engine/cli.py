@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config import Settings
+    from engine.sdk import Bot
 
 HERE = Path(__file__).resolve().parent
 # What a bot process ends with when trying again cannot help (sysexits.h: EX_CONFIG).
@@ -128,7 +129,9 @@ def _bare(annotation: Any) -> Any:
 
 @cli.command()
 def bot(
-    spec: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="or FILE[:NAME]")],
+    spec: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME", help="or FILE[:NAME]; a Bot or an async def")
+    ],
     connect: Annotated[
         str | None,
         typer.Option(help="endpoint of the engine; default: the one running on this machine"),
@@ -147,7 +150,7 @@ def bot(
         logging.basicConfig(
             level=log_level.upper(), format="%(asctime)s bot %(levelname)s %(name)s: %(message)s"
         )
-        found = loader.load(spec)
+        found = loader.load(spec, _as_bot)
         found.run(connect, token=token, parent=life)
     except ConfigError as error:
         _fail(error)
@@ -161,6 +164,12 @@ def bot(
             frames = frames.tb_next
         traceback.print_exception(type(error), error, frames)
         raise typer.Exit(1) from None
+
+
+def _as_bot(function: Any, name: str) -> Bot:
+    from engine.transports.runner import as_bot
+
+    return as_bot(function, name)
 
 
 def _is_ours(file: str) -> bool:

@@ -1,24 +1,29 @@
-"""Find a bot by name: `MODULE:NAME` or `FILE[:NAME]`."""
+"""Find a bot by name: `MODULE:NAME` or `FILE[:NAME]`; it may be a function of one call."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.sdk.bot import Bot, loading
 from ipc.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 DEFAULT_NAME = "bot"
 
 
-def load(spec: str) -> Bot:
-    """The bot that `spec` names. Raises ConfigError that says what is wrong with it."""
+def load(spec: str, adopt: Callable[[Any, str], Bot] | None = None) -> Bot:
+    """The bot that `spec` names. Raises ConfigError that says what is wrong with it.
+
+    `adopt` makes a bot of an `async def bot(runner_args)` and a name for it.
+    """
     target, _, name = spec.partition(":")
     token = loading.set(True)
     try:
@@ -29,11 +34,14 @@ def load(spec: str) -> Bot:
     if not name and len(bots) == 1:
         return next(iter(bots.values()))
     found = bots.get(name or DEFAULT_NAME)
+    function = vars(module).get(name or DEFAULT_NAME)
+    if found is None and adopt is not None and inspect.iscoroutinefunction(function):
+        return adopt(function, Path(target).stem if _is_file(target) else target.rpartition(".")[2])
     if found is None:
         known = ", ".join(bots) or "none"
         raise ConfigError(
-            f"{target} has no engine.sdk.Bot in a variable {name or DEFAULT_NAME!r}; "
-            f"those it has: {known}"
+            f"{target} has no engine.sdk.Bot in a variable {name or DEFAULT_NAME!r}, "
+            f"and no `async def` of that name; the bots it has: {known}"
         )
     return found
 

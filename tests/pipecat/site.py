@@ -1,4 +1,4 @@
-"""A user's application with a Pipecat pipeline for each caller, on our transport or the stock one."""
+"""A user's application with a Pipecat pipeline for each caller, on our transport or another."""
 
 from __future__ import annotations
 

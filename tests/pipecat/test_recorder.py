@@ -57,7 +57,7 @@ async def test_a_recorder_of_an_interrupted_bot_has_what_was_heard_and_no_more()
         await call.say(said(600, 20.0))
         await caller.hears(600)
         session = call.connection.session
-        assert session.queued > 0.2 * session.speaker_hz
+        await until(lambda: session.queued > 0.2 * session.speaker_hz)
         await call.interrupt()
         await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
         assert session.queued == 0

@@ -10,7 +10,7 @@ from engine.integrations.pipecat.params import for_engine
 from engine.transports.smallwebrtc.client import SmallWebRTCCallbacks, SmallWebRTCClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 __all__ = ["PipecatClient", "SmallWebRTCCallbacks"]
 
@@ -22,7 +22,7 @@ class PipecatClient(SmallWebRTCClient):
         """Take Pipecat's parameters and its setup. Raises ConfigError(`rate`) and ValueError."""
         await super().setup(for_engine(_params), frame or setup)
 
-    async def read_audio_frame(self) -> AsyncIterator[Any]:
+    async def read_audio_frame(self) -> AsyncGenerator[Any, None]:
         """What the caller says, 20 ms a frame, until the call ends; silence while it is muted."""
         async for heard in super().read_audio_frame():
             frame = InputAudioRawFrame(heard.audio, heard.sample_rate, heard.num_channels)

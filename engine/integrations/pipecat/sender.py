@@ -243,11 +243,16 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
 
         It looks at what is to be written; what was written and has not left counts as well.
         """
-        current = self._current
+        current, held = self._current, self._held
         speaks = isinstance(current, OutputAudioRawFrame) and not current.interruptible
-        if speaks or (self._held is not None and self._held.has_audio):
-            return
-        await self._speaking.stop()
+        if held is not None:
+            if self._interrupting:
+                await held.wait_past()
+                speaks = speaks or held.has_lasting_audio
+            else:
+                speaks = speaks or held.has_audio
+        if not speaks:
+            await self._speaking.stop()
 
     # -- the audio task ---------------------------------------------------------------------
 

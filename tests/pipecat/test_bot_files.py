@@ -1,0 +1,46 @@
+"""`serve --bot FILE` runs a bot file of Pipecat's kind, as it is and with one import changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.audio import tone_source
+from tests.fakes.caller import FakeCaller
+from tests.fakes.serve import ServeProcess
+
+GREETER = Path(__file__).resolve().parent / "bots" / "greeter.py"
+IMPORT = "from pipecat.runner.utils import create_transport"
+CHANGED = "from engine.integrations.pipecat import create_transport"
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """The file with one import changed."""
+    source = GREETER.read_text()
+    assert source.count(IMPORT) == 1
+    path = tmp_path / "changed.py"
+    path.write_text(source.replace(IMPORT, CHANGED))
+    return path
+
+
+def kind_told(caller: FakeCaller) -> str:
+    found: list[Any] = [each["kind"] for each in caller.messages if each.get("type") == "kind"]
+    return str(found[0]) if found else ""
+
+
+@pytest.mark.parametrize("which", ["as_it_is", "changed"])
+async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_dir: Path) -> None:
+    file = GREETER if which == "as_it_is" else changed
+    async with ServeProcess(runtime_dir, "--bot", str(file)) as serve:
+        for _ in range(2):
+            caller = FakeCaller(serve.url, tone_source(440), request_data={"name": "Ada"})
+            async with caller:
+                await caller.hears(440)
+                await caller.until(lambda: bool(kind_told(caller)), "the bot's word")  # noqa: B023
+                ours = "engine.integrations.pipecat" in kind_told(caller)
+                assert ours == (which == "changed")
+                assert " s_" in kind_told(caller)
+                assert "'name': 'Ada'" in kind_told(caller)

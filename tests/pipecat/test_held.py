@@ -1,0 +1,96 @@
+"""Nobody is there to hear: writes hold, then keep real time, and nothing spins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pipecat.audio.mixers.base_audio_mixer import BaseAudioMixer
+from pipecat.audio.mixers.soundfile_mixer import SoundfileMixer
+from pipecat.frames.frames import MixerEnableFrame, TTSAudioRawFrame, TTSStoppedFrame
+
+from tests.fakes.audio import silence_source, tone, write_wav
+from tests.fakes.caller import FakeCaller
+from tests.pipecat.site import Site, said
+from tests.support import until
+
+
+class Hum(BaseAudioMixer):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Mixes nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.mixed_s = 0.0
+        self._hz = 0
+
+    async def start(self, sample_rate: int) -> None:
+        self._hz = sample_rate
+
+    async def stop(self) -> None: ...
+
+    async def process_frame(self, frame: Any) -> None: ...
+
+    async def mix(self, audio: bytes) -> bytes:
+        self.mixed_s += len(audio) / 2 / self._hz
+        return audio
+
+
+class Deaf(FakeCaller):
+    """Offers, and never comes."""
+
+    async def connect(self, *, restart: bool = False) -> None:
+        self.ignores_answers = True
+        await self.dial(restart=restart)
+
+
+async def test_a_mixer_without_a_caller_keeps_real_time() -> None:
+    mixer = Hum()
+    site = Site(audio_out_mixer=mixer, audio_out_write_timeout_secs=1.5)
+    loop = asyncio.get_running_loop()
+    async with site, Deaf(site.url, silence_source()):
+        began = loop.time()
+        await until(lambda: mixer.mixed_s >= 2.0, 20)
+        # What leads, and the writes that hold; after that no second is mixed in less than one.
+        assert loop.time() - began >= 1.8
+        assert site.call.transport.output().is_usable
+
+
+async def test_a_write_gives_up_before_it_would_count_as_stuck() -> None:
+    site = Site(audio_out_write_timeout_secs=2.0)
+    async with site, Deaf(site.url, silence_source()):
+        await until(lambda: site.calls)
+        call = site.call
+        output = call.transport.output()
+        await until(lambda: output.sample_rate and call.before.seen, 10)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await output.write_audio_frame(said(600, 1.0)) is False
+        assert 0.9 <= loop.time() - began < 1.9
+        again = loop.time()
+        assert await output.write_audio_frame(said(600, 0.2)) is False
+        assert loop.time() - again >= 0.19
+        assert call.connection.session.queued == 0
+
+
+async def test_the_end_of_a_call_that_nobody_hears_comes() -> None:
+    site = Site(audio_out_write_timeout_secs=1.2, audio_out_end_silence_secs=0)
+    async with site, Deaf(site.url, silence_source()):
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 1.0), TTSStoppedFrame())
+        await call.stop()
+        await until(call.running.done, 20)
+        assert not call.after.of(TTSAudioRawFrame)
+
+
+async def test_a_sound_file_is_played_by_the_worker(tmp_path: Any) -> None:
+    write_wav(tmp_path / "hum.wav", tone(1500, 48_000))
+    mixer = SoundfileMixer(
+        sound_files={"hum": str(tmp_path / "hum.wav")}, default_sound="hum", volume=0.5
+    )
+    site = Site(audio_out_mixer=mixer)
+    async with site, FakeCaller(site.url, silence_source()) as caller:
+        # At 48 kHz: Pipecat's own mixer takes only files of the transport's rate, 24 kHz.
+        await caller.hears(1500, db=-18)
+        assert mixer._sounds == {}, "nothing was loaded here"
+        await site.call.say(MixerEnableFrame(False))
+        await caller.hears_silence()
