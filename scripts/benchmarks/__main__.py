@@ -27,6 +27,7 @@ from scripts.benchmarks import (  # noqa: E402
     sessions,
     setup,
     stall,
+    transport,
 )
 
 if TYPE_CHECKING:
@@ -201,6 +202,28 @@ def run_memory(
     _finish([memory.measure(few, many)], json, markdown)
 
 
+@cli.command("transport")
+def run_transport(
+    json: Json = None,
+    markdown: Markdown = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(transport.PARTS)}; repeatable")
+    ] = None,
+    sessions: Annotated[int, typer.Option(help="sessions of pacing", min=1, max=200)] = 64,
+    peer_sessions: Annotated[int, typer.Option(help="the peer's", min=1, max=64)] = 8,
+    burn: Burn = 1.0,
+    flushes: Annotated[int, typer.Option(help="flushes at least", min=8, max=1000)] = 60,
+    seconds: Seconds = 10,
+) -> None:
+    """The documented transport in a pipeline: pacing, stall, flush, vanished callers."""
+    parts = part or transport.PARTS
+    if unknown := set(parts) - set(transport.PARTS):
+        raise typer.BadParameter(f"no part is called {', '.join(sorted(unknown))}")
+    _finish(
+        [transport.measure(sessions, peer_sessions, burn, seconds, flushes, parts)], json, markdown
+    )
+
+
 @cli.command("all")
 def run_all(
     json: Json = RESULTS / "bench.json",
@@ -208,13 +231,14 @@ def run_all(
     plots: Plots = RESULTS,
     burn: Burn = 1.0,
 ) -> None:
-    """Everything, in 10 to 15 minutes."""
+    """Everything, in 15 to 20 minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),
         "pacing": lambda: pacing.measure(64, 8, burn, 8, _cores(), plots),
         "stall": lambda: stall.measure(8, 200, 10, plots),
         "flush": lambda: flush.measure(8, 60),
+        "transport": lambda: transport.measure(64, 8, burn, 8, 60),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
         "receive": lambda: receive.measure([32, 64], [4, 8], 6),

@@ -57,17 +57,18 @@ def measure(sessions: int, flushes: int) -> Report:
     report = Report("Flush: from the call to the last audible packet, about 1 s queued")
     for kind in (ENGINE, STOCK):
         say(f"{kind}, {sessions} sessions")
-        cuts, void = _run(kind, sessions, flushes)
+        cuts, void = run(kind, sessions, flushes)
         _add(report, kind, cuts, void)
     report.notes.append(
         "Audible: decoded, above -50 dB of full scale; a flush whose last audible packet left "
         "before the call counts 0. The stock bot's flush clears the queue of its own track. "
-        "Pipecat is not measured: its interruption is a frame in a pipeline, no call to be timed."
+        "Pipecat's interruption is a frame in a pipeline: `transport` measures it."
     )
     return report
 
 
-def _run(kind: str, sessions: int, flushes: int) -> tuple[list[Cut], str]:
+def run(kind: str, sessions: int, flushes: int) -> tuple[list[Cut], str]:
+    """The flushes of one kind of server, and why they do not count."""
     seconds = max(6.0, 1.9 * (flushes / sessions + 1.5))
     with tempfile.TemporaryDirectory(prefix="bbflush-") as directory:
         job = Job(mode="flush", log=directory)
@@ -83,9 +84,23 @@ def _run(kind: str, sessions: int, flushes: int) -> tuple[list[Cut], str]:
 
 def _add(report: Report, kind: str, cuts: list[Cut], void: str) -> None:
     prefix = "" if kind == ENGINE else f"peer: {kind}: "
-    ours = kind == ENGINE
+    add(report, prefix, "flush()", cuts, void, judged=kind == ENGINE)
     if not cuts:
-        must: dict[str, float] = {"p99": MUST_MS} if ours else {}
+        return
+    took = np.percentile([cut.call_us for cut in cuts], (50, 99))
+    inexact = sum(not cut.exact for cut in cuts)
+    report.notes.append(
+        f"{kind}: {about(cuts)}; the call itself took "
+        f"{took[0]:.0f} µs (p50), {took[1]:.0f} µs (p99); {inexact} answers were not exact."
+    )
+
+
+def add(
+    report: Report, prefix: str, what: str, cuts: list[Cut], void: str, *, judged: bool
+) -> None:
+    """Add how long after `what` something was heard, and whether what came then was whole."""
+    if not cuts:
+        must: dict[str, float] = {"p99": MUST_MS} if judged else {}
         report.put(
             f"{prefix}last audible packet", "ms", {}, 0, must=must, void=void or "no flush seen"
         )
@@ -94,28 +109,24 @@ def _add(report: Report, kind: str, cuts: list[Cut], void: str) -> None:
     latency = np.array([cut.latency_ms for cut in cuts])
     p50, p90, p99, worst = (float(v) for v in np.percentile(latency, (50, 90, 99, 100)))
     report.put(
-        f"{prefix}flush() to the last audible packet",
+        f"{prefix}{what} to the last audible packet",
         "ms",
         {"p50": p50, "p90": p90, "p99": p99, "max": worst},
         count,
-        must={"p99": MUST_MS} if ours else None,
+        must={"p99": MUST_MS} if judged else None,
         void=void,
     )
     later = sum(cut.later_packets for cut in cuts)
-    report.put(
-        f"{prefix}audible packets > 5 ms after it", "", later, count, must=0.0 if ours else None
-    )
+    none = 0.0 if judged else None
+    report.put(f"{prefix}audible packets > 5 ms after it", "", later, count, must=none)
     torn = sum(not cut.whole for cut in cuts)
-    report.put(
-        f"{prefix}speech after it not whole", "flushes", torn, count, must=0.0 if ours else None
-    )
+    report.put(f"{prefix}speech after it not whole", "flushes", torn, count, must=none)
+
+
+def about(cuts: list[Cut]) -> str:
+    """How many flushes there were, and how much they found."""
     queued = np.median([cut.queued_ms for cut in cuts])
-    took = np.percentile([cut.call_us for cut in cuts], (50, 99))
-    inexact = sum(not cut.exact for cut in cuts)
-    report.notes.append(
-        f"{kind}: {count} flushes with {queued:.0f} ms queued (median); the call itself took "
-        f"{took[0]:.0f} µs (p50), {took[1]:.0f} µs (p99); {inexact} answers were not exact."
-    )
+    return f"{len(cuts)} flushes with {queued:.0f} ms queued (median)"
 
 
 def cuts(seen: Recording, timings: list[Timings]) -> list[Cut]:

@@ -39,7 +39,7 @@ def measure(
     report = Report(f"Pacing: |interval - 20 ms| on the wire, bots burn {burn:.0%} of a core each")
     say("calibrating the callers against the empty responder")
     floor = calibrate(sessions, seconds / 2)
-    _add(report, f"floor: {sessions} streams of the empty responder", floor, {})
+    add(report, f"floor: {sessions} streams of the empty responder", floor, {})
 
     say(f"Backbeat, {sessions} sessions, one bot process")
     ours = run(ENGINE, Job(mode="talk", burn=burn), sessions, seconds)
@@ -56,15 +56,15 @@ def measure(
         peers[kind] = run(kind, Job(mode="talk", burn=burn), peer_sessions, seconds)
 
     stock = peers[STOCK].window
-    _add(report, f"{sessions} sessions, 1 bot process", ours, MUST, stock)
-    _late(report, f"{sessions} sessions: packets > 5 ms late", ours)
-    _add(report, f"{sessions} sessions, {cores} bot processes on {cores} cores", crowded, {}, stock)
+    add(report, f"{sessions} sessions, 1 bot process", ours, MUST, stock)
+    add_late(report, f"{sessions} sessions: packets > 5 ms late", ours)
+    add(report, f"{sessions} sessions, {cores} bot processes on {cores} cores", crowded, {}, stock)
     live = max(4, sessions - ARRIVALS)
     name = f"{live} live sessions while {ARRIVALS} calls arrive in {ARRIVALS_S:g} s"
-    _add(report, name, arriving, ARRIVALS_MUST)
+    add(report, name, arriving, ARRIVALS_MUST)
     for kind, outcome in peers.items():
-        _add(report, f"peer: {kind}, {peer_sessions} sessions", outcome, {})
-        _late(report, f"peer: {kind}: packets > 5 ms late", outcome, judged=False)
+        add(report, f"peer: {kind}, {peer_sessions} sessions", outcome, {})
+        add_late(report, f"peer: {kind}: packets > 5 ms late", outcome, judged=False)
     report.notes.append(
         f"Kernel receive timestamps. Priority of the worker: {ours.priority}. "
         f"Ours sends {OUR_CODEC_NAME}, stock {STOCK_CODEC_NAME}."
@@ -135,13 +135,14 @@ def run_arrivals(live: int) -> Outcome:
         return Outcome(window, "", priority)
 
 
-def _add(
+def add(
     report: Report,
     name: str,
     outcome: Outcome,
     must: dict[str, float],
     peer: Window | None = None,
 ) -> None:
+    """Add the interval errors of a window, or why there is none."""
     window = outcome.window
     if window is None:
         report.put(name, "ms", {}, 0, must=must, void=f"not held: {outcome.why[:60]}")
@@ -160,7 +161,8 @@ def _add(
         )
 
 
-def _late(report: Report, name: str, outcome: Outcome, *, judged: bool = True) -> None:
+def add_late(report: Report, name: str, outcome: Outcome, *, judged: bool = True) -> None:
+    """Add the share of packets that came more than 5 ms behind their schedule."""
     window = outcome.window
     if window is not None:
         must = LATE_MUST_PERCENT if judged else None

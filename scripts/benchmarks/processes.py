@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import httpx
@@ -18,13 +19,14 @@ import psutil
 from scripts.benchmarks.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "scripts" / "benchmarks"
 END_S = 10
 LOG_BYTES = 3000
 ENGINE, STOCK, PIPECAT = "Backbeat", "stock aiortc", "Pipecat"
+TRANSPORT = "Backbeat's transport"
 
 
 @dataclass
@@ -63,9 +65,19 @@ class Server:
     def priority(self) -> str:
         """The priority that the workers' beat has, as far as the server says it."""
         if not self.is_engine:
-            return "none"
+            return self._children_priority()
         live = [worker for worker in self.health()["workers"] if worker["state"] == "live"]
         return str(live[0].get("priority", "not told")) if live else "no worker"
+
+    def _children_priority(self) -> str:
+        """What the system says of an engine's workers inside somebody's application."""
+        if not hasattr(os, "sched_getscheduler"):
+            return "none"
+        for child in self.process.children(recursive=True):
+            policy = os.sched_getscheduler(child.pid) & ~os.SCHED_RESET_ON_FORK
+            if policy == os.SCHED_FIFO:
+                return f"SCHED_FIFO {os.sched_getparam(child.pid).sched_priority}"
+        return "none"
 
 
 def cpu_of(parts: dict[str, list[psutil.Process]]) -> dict[str, float]:
@@ -112,6 +124,9 @@ def start(kind: str, job: Job) -> Iterator[Server]:
         options = ("--bot", str(HERE / "bots.py"), "--bots", str(job.bots))
         with engine(*options, job=job) as server:
             yield server
+    elif kind == TRANSPORT:
+        with _transport(job) as server:
+            yield server
     else:
         file = {STOCK: "stock_bot.py", PIPECAT: "pipecat_bot.py"}[kind]
         python = os.environ.get(PIPECAT_PYTHON) if kind == PIPECAT else None
@@ -144,6 +159,17 @@ def engine(
 
 
 @contextlib.contextmanager
+def _transport(job: Job) -> Iterator[Server]:
+    """An application on our transport, where no `serve` is to be found."""
+    with tempfile.TemporaryDirectory(prefix="bbench-") as directory:
+        settings = {"RUNTIME_DIR": directory, "ICE_ADDRESS": "127.0.0.1", "WORKERS": "1"}
+        added = {f"BACKBEAT_{name}": value for name, value in settings.items()}
+        added |= {"BACKBEAT_ENDPOINT": ""}
+        with _running([str(HERE / "transport_bot.py")], "http", job, added=added) as server:
+            yield server
+
+
+@contextlib.contextmanager
 def stock_bot() -> Iterator[Server]:
     """The in-process aiortc bot that echoes."""
     with start(STOCK, Job(mode="echo")) as server:
@@ -164,6 +190,7 @@ def _running(
     job: Job | None = None,
     python: str | None = None,
     prefix: Sequence[str] = (),
+    added: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -171,7 +198,7 @@ def _running(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=(job or Job(mode="echo")).environment(),
+            env=(job or Job(mode="echo")).environment() | dict(added),
         )
         try:
             assert process.stdout is not None

@@ -31,36 +31,11 @@ def measure(sessions: int, block_ms: float, seconds: float, plots: Path | None) 
             report.notes.append(processes.NO_PIPECAT)
             continue
         say(f"{kind}, {sessions} sessions")
-        found[kind] = _run(kind, block_ms, sessions, seconds, report)
+        found[kind] = run(kind, block_ms, sessions, seconds, report)
     for kind, window in found.items():
         if window is None:
             continue
-        prefix = "" if kind == ENGINE else f"peer: {kind}: "
-        must = 0.0 if kind == ENGINE else None
-        pace = window.pace
-        count, void = pace.packets, window.void
-        report.put(f"{prefix}gaps on the wire > 25 ms", "", pace.gaps, count, must=must, void=void)
-        report.put(
-            f"{prefix}packets > 5 ms behind schedule", "", pace.late, count, must=must, void=void
-        )
-        report.put(
-            f"{prefix}silent packets within speech",
-            "",
-            sum(map(silent_packets, window.recording.probes)),
-            sum(len(probe.pcm) for probe in window.recording.probes),
-            must=must,
-            void=void,
-        )
-        report.put(
-            f"{prefix}packets lost, audio skipped (in packets)",
-            "",
-            pace.lost + pace.skipped_ms / 20,
-            count,
-            must=must,
-            void=void,
-        )
-        errors = {"p50": pace.p50_ms, "p99": pace.p99_ms, "max": pace.max_ms}
-        report.put(f"{prefix}interval error", "ms", errors, count, void=void)
+        add(report, "" if kind == ENGINE else f"peer: {kind}: ", window, judged=kind == ENGINE)
         report.notes.append(f"{kind}: {window.about_freezes}.")
     if plots is not None:
         from scripts.benchmarks import charts  # matplotlib is for who wants charts
@@ -73,9 +48,38 @@ def measure(sessions: int, block_ms: float, seconds: float, plots: Path | None) 
     return report
 
 
-def _run(
-    kind: str, block_ms: float, sessions: int, seconds: float, report: Report
-) -> Window | None:
+def add(report: Report, prefix: str, window: Window, *, judged: bool) -> None:
+    """Add what is missing on the wire; `judged` holds it to nothing at all."""
+    must = 0.0 if judged else None
+    pace = window.pace
+    count, void = pace.packets, window.void
+    report.put(f"{prefix}gaps on the wire > 25 ms", "", pace.gaps, count, must=must, void=void)
+    report.put(
+        f"{prefix}packets > 5 ms behind schedule", "", pace.late, count, must=must, void=void
+    )
+    probes = window.recording.probes
+    report.put(
+        f"{prefix}silent packets within speech",
+        "",
+        sum(map(silent_packets, probes)),
+        sum(len(probe.pcm) for probe in probes),
+        must=must,
+        void=void,
+    )
+    report.put(
+        f"{prefix}packets lost, audio skipped (in packets)",
+        "",
+        pace.lost + pace.skipped_ms / 20,
+        count,
+        must=must,
+        void=void,
+    )
+    errors = {"p50": pace.p50_ms, "p99": pace.p99_ms, "max": pace.max_ms}
+    report.put(f"{prefix}interval error", "ms", errors, count, void=void)
+
+
+def run(kind: str, block_ms: float, sessions: int, seconds: float, report: Report) -> Window | None:
+    """Calls on one kind of server, each caller a probe; None, with the reason, if not held."""
     job = Job(mode="talk", block_ms=block_ms)
     with processes.start(kind, job) as server, recording.callers() as callers:
         callers.speak(False)
