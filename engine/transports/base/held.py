@@ -33,6 +33,8 @@ class _Item:
     # Whether it is audio, or some of that stands between it and the last flush.
     follows: bool
     dropped: bool = False
+    # Whether a flush came too late for it.
+    past: bool = False
 
 
 class Held:
@@ -83,7 +85,8 @@ class Held:
         """
         self._flushed_at = self._playout.written
         for item in self._items:
-            item.dropped = item.interruptible and not self._playout.has_left(item.cursor)
+            item.past = item.interruptible and self._playout.has_left(item.cursor)
+            item.dropped = item.interruptible and not item.past
         self._items = deque(item for item in self._items if not item.dropped)
         self._changed.set()
 
@@ -112,7 +115,7 @@ class Held:
         """Return when what had left before a `drop` has gone; at most 0.1 s later."""
         try:
             async with asyncio.timeout(PAST_S):
-                while self._acting or any(item.interruptible for item in self._items):
+                while self._acting or any(item.past for item in self._items):
                     await self._change()
         except TimeoutError:
             log.warning("what follows the audio before an interruption is late")

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from engine.transports.base import BaseAudioMixer
 from engine.transports.frames import (
@@ -16,7 +17,14 @@ from engine.transports.frames import (
     TextFrame,
     TTSStoppedFrame,
 )
-from tests.unit.engine.transports.base.output_world import MS, OutputWorld, audio, pcm, speech
+from tests.unit.engine.transports.base.output_world import (
+    MS,
+    FakeOutput,
+    OutputWorld,
+    audio,
+    pcm,
+    speech,
+)
 
 if TYPE_CHECKING:
     from ipc.clock import ManualClock
@@ -174,6 +182,25 @@ def test_a_message_right_behind_an_interruption_waits_for_nothing(clock: ManualC
         world.handle(InterruptionFrame())
         world.handle(OutputTransportMessageFrame("at once"))
         assert world.output.messages == ["next", "at once"]
+
+
+def test_the_background_does_not_hold_up_an_interruption(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def push(_self: object, frame: Frame, direction: object = None) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            turn = loop.create_future()
+            loop.call_soon(turn.set_result, None)
+            await turn
+
+    with OutputWorld(clock, audio_out_mixer=Counting(), audio_out_lead_ms=100) as world:
+        world.plays(60)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeOutput, "push_frame", push)
+            world.handle(InterruptionFrame())
+        assert world.playout.unsent > 0
+        assert "late" not in caplog.text
 
 
 def test_an_interruption_of_one_destination_leaves_the_others(clock: ManualClock) -> None:
