@@ -5,7 +5,7 @@ The mechanism; which bot is asked, how often and for how long is decided in `eng
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -93,15 +93,15 @@ class Attachments:
 
         That of its hello, or one that it has asked for.
         """
-        hello = bot.hello
+        hello, media = bot.hello, _media(bot.hello, wanted)
         session.epoch += 1
-        session.segment = segment.new_name(self._engine_id) if hello.media == "shm" else ""
+        session.segment = segment.new_name(self._engine_id) if media == "shm" else ""
         opened = await self._supervisor.request(
             session.worker,
             OpenRing(
                 session=session.id,
                 epoch=session.epoch,
-                media=hello.media,
+                media=media,
                 segment=session.segment,
                 bell=hello.bell,
                 codec=(wanted or hello).codec,
@@ -128,7 +128,7 @@ class Attachments:
                 session=session.id,
                 epoch=session.epoch,
                 key=bytes.fromhex(session.id[-32:]),
-                media=hello.media,
+                media=_media(hello, wanted),
                 segment=session.segment,
                 endpoint=opened.endpoint,
                 stream=opened.stream,
@@ -162,6 +162,10 @@ class Attachments:
         if session.segment:
             segment.unlink_name(session.segment)
             session.segment = ""
+
+
+def _media(hello: Hello, wanted: OpenMedia | None) -> Literal["shm", "zmq", "messages"]:
+    return "messages" if wanted is not None and wanted.messages else hello.media
 
 
 def _shape(hello: Hello, wanted: OpenMedia | None) -> dict[str, int]:

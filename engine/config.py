@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ipc.errors import ConfigError
@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         description="STUN or TURN server for workers and the page, repeatable: stun:HOST[:PORT] "
         'or JSON {"urls": "turn:HOST[:PORT]", "username": NAME, "credential": SECRET}, which is '
         "better kept in the file or the environment; workers use the first of each kind",
+    )
+    tls_ca_file: FilePath | None = Field(
+        None,
+        description="PEM file of authorities that WebSocket servers' certificates may be from, "
+        "besides the system's",
     )
     runtime_dir: Path | None = Field(
         None, description="directory of the sockets; default backbeat-<uid> in the run directory"

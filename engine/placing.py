@@ -15,6 +15,7 @@ from ipc.errors import (
     BotGone,
     ConfigError,
     SessionClosed,
+    StateError,
     UnknownMessage,
 )
 from ipc.messages import (
@@ -23,14 +24,17 @@ from ipc.messages import (
     Ok,
     OpenMedia,
     OpenWebrtc,
+    OpenWebsocket,
     Placed,
     Renegotiate,
+    SendRaw,
     check_data,
 )
 
 if TYPE_CHECKING:
     from engine.attachments import Attachments
     from engine.bots import BotHandle
+    from engine.dialling import Dialling
     from engine.session import Session
     from engine.sessions import Sessions
 
@@ -44,17 +48,20 @@ TRIES = 4
 class Placing:
     """Answers bots about the sessions that they place."""
 
-    def __init__(self, sessions: Sessions, attachments: Attachments) -> None:
+    def __init__(self, sessions: Sessions, attachments: Attachments, dialling: Dialling) -> None:
         self._sessions = sessions
+        self._dialling = dialling
         self._attachments = attachments
 
     async def request(self, bot: BotHandle, message: Message) -> Message:
         """A request of a bot. Raises UnknownMessage for any other."""
         if isinstance(message, OpenWebrtc):
             return await self._open_webrtc(bot, message)
+        if isinstance(message, OpenWebsocket):
+            return await self._dialling.open(bot, message)
         if isinstance(message, Renegotiate):
             return await self._renegotiate(self._sessions.of(bot, message.session), message)
-        if isinstance(message, Candidates):
+        if isinstance(message, Candidates | SendRaw):
             return await self._sessions.tell_worker(
                 self._sessions.of(bot, message.session), message
             )
@@ -98,6 +105,8 @@ class Placing:
     async def _renegotiate(self, session: Session, message: Renegotiate) -> Placed:
         if session.over:
             raise SessionClosed(f"the session ended: {session.reason}")
+        if session.websocket is not None:
+            raise StateError("the session's caller is a WebSocket server", code="websocket")
         sdp = await self._sessions.answer(session, message.sdp, restart=message.restart)
         if message.restart and session.placed and not session.over:
             self._sessions.rename(session)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.bots import BotHandle
     from ipc.ice_server import IceServer
     from ipc.messages import Message, SendMessage, TrackStatus
+    from ipc.websocket import Websocket
 
 MAX_KEPT = 256
 MAX_UNSENT = 50
@@ -56,6 +57,8 @@ class Session:
     connect_s: float = 30.0
     # Placed by its bot, which does the signaling and counts it for no capacity.
     placed: bool = False
+    # The server that is its caller, if it was dialled.
+    websocket: Websocket | None = None
     state: State = State.NEW
     bot: BotHandle | None = None
     # Whether the bot is told what happens, and whether it has rings.
@@ -86,6 +89,12 @@ class Session:
     def over(self) -> bool:
         """Whether it ends or has ended."""
         return self.state in (State.CLOSING, State.CLOSED)
+
+    @property
+    def resume_s(self) -> float | None:
+        """How long a server that went away is dialled again; None for other callers."""
+        again = self.websocket.reconnect if self.websocket is not None else None
+        return again.within_s + self.websocket.open_timeout_s if again and self.websocket else None
 
     @property
     def lost_worker(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from engine.attachments import Attachments
+from engine.dialling import Dialling
 from engine.placing import Placing
 from engine.registry import Registry
 from engine.session import MAX_KEPT, TRANSITIONS, Session, State
@@ -44,6 +45,7 @@ from ipc.messages import (
     Message,
     Offer,
     Ok,
+    RawMessage,
     RingOpened,
     SendMessage,
     SessionClosed,
@@ -76,7 +78,8 @@ class Sessions:
         self._supervisor = supervisor
         self._bots = bots
         self._attachments = Attachments(settings, engine_id, supervisor, bots)
-        self._placing = Placing(self, self._attachments)
+        self._dialling = Dialling(self, self._attachments, supervisor, bots)
+        self._placing = Placing(self, self._attachments, self._dialling)
         self._known = Registry(engine_id, settings.max_sessions)
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -163,7 +166,7 @@ class Sessions:
                 session.worker = gone
                 worker.sessions.discard(session.id)
                 if isinstance(error, WorkerError):  # it may only have been slow
-                    self._keep(session, self._forget_at(worker, session))
+                    self.forget_at(worker, session)
             raise
         log.info("session_moved", session=session.id, worker=worker.name)
         if session.stranded and session.bot is not None:
@@ -171,6 +174,10 @@ class Sessions:
         else:
             self._send_unsent(session)
         return answer
+
+    def forget_at(self, worker: WorkerHandle, session: Session) -> None:
+        """That worker has not the session, whatever it may think."""
+        self._keep(session, self._forget_at(worker, session))
 
     async def _forget_at(self, worker: WorkerHandle, session: Session) -> None:
         with contextlib.suppress(BackbeatError):
@@ -357,7 +364,7 @@ class Sessions:
 
     def worker_message(self, worker: WorkerHandle, message: Message) -> None:
         """A notification of a worker about one of its sessions."""
-        if not isinstance(message, LegState | AppMessage | TrackStatus):
+        if not isinstance(message, LegState | AppMessage | RawMessage | TrackStatus):
             raise UnknownMessage(f"the engine does not take {type(message).__name__} of a worker")
         session = self._known.get(message.session)
         if session is None or session.worker is not worker:
@@ -389,6 +396,8 @@ class Sessions:
             gone = LegState(session=session.id, state="lost", reason=worker.reason)
             self._leg_changed(session, gone)
         self._set_deadline(session, self._settings.resume_s, worker.reason)
+        if session.websocket is not None:
+            self._keep(session, self._dialling.again(session))
 
     def _leg_changed(self, session: Session, message: LegState) -> None:
         session.leg = message.state
@@ -414,7 +423,8 @@ class Sessions:
             self._interrupt(session)
             reason = message.reason or "lost"
             self._tell_bot(session, Disconnected(session=session.id, reason=reason))
-            self._set_deadline(session, self._settings.resume_s, "lost")
+            resume_s = session.resume_s or self._settings.resume_s
+            self._set_deadline(session, resume_s, "lost")
         elif message.state == "closed":
             self._tell_bot(session, Disconnected(session=session.id, reason=message.reason))
             self.close(session, message.reason)

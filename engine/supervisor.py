@@ -130,12 +130,12 @@ class Supervisor:
             raise NoWorker("no media worker is running; one is being started")
         return min(live, key=lambda worker: (len(worker.sessions), worker.name))
 
-    async def request(self, worker: WorkerHandle, message: Message) -> Message:
+    async def request(
+        self, worker: WorkerHandle, message: Message, *, timeout_s: float = COMMAND_DEADLINE_S
+    ) -> Message:
         """Carry out a command. Raises what the worker answers, or WorkerError."""
         try:
-            return await self._channel.request(
-                message, to=worker.peer, timeout_s=COMMAND_DEADLINE_S
-            )
+            return await self._channel.request(message, to=worker.peer, timeout_s=timeout_s)
         except BackbeatError as error:
             if error.code in ("timeout", "peer_gone", "queue_full"):
                 raise WorkerStalled(
@@ -260,6 +260,7 @@ class Supervisor:
             priority=settings.priority,
             udp_ports=settings.udp_ports,
             public_addresses=settings.public_address,
+            tls_ca_file=str(settings.tls_ca_file or ""),
         )
 
     def _on_notify(self, peer: bytes, message: Message) -> None:

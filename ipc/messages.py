@@ -102,21 +102,26 @@ class AppMessage(Message):
 
 
 class RawMessage(Message):
-    """Worker to engine to bot: a WebSocket message that is not audio, at mic cursor `cursor`."""
+    """Worker to engine to bot: a WebSocket message that is not audio, at mic cursor `cursor`.
+
+    `text` tells a text message, in UTF-8, from a binary one.
+    """
 
     session: str
-    data: str | bytes
+    data: bytes
+    text: bool = False
     cursor: int = 0
 
 
 class SendRaw(Message):
-    """Bot to engine to worker: send this WebSocket message now. Request.
+    """Bot to engine to worker: send this WebSocket message now, as text or binary. Request.
 
     Fails with `not_connected`, or `slow_reader` when too much waits already.
     """
 
     session: str
-    data: str | bytes
+    data: bytes
+    text: bool = False
 
 
 class TrackStatus(Message):

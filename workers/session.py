@@ -271,7 +271,9 @@ class Session:
             )
 
     def _server_said(self, data: str | bytes, cursor: int) -> None:
-        self._report(RawMessage(session=self.id, data=data, cursor=cursor))
+        text = isinstance(data, str)
+        raw = data.encode() if isinstance(data, str) else data
+        self._report(RawMessage(session=self.id, data=raw, text=text, cursor=cursor))
 
     def _caller_silent(self) -> None:
         log.warning("nothing has come from the caller of %s for 2 s", self.id)

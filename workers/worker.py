@@ -254,7 +254,9 @@ class Worker:
             leg = self._session(message.session).websocket
             if leg is None:
                 raise StateError("the session has no WebSocket", code="not_connected")
-            leg.data.send_raw(message.data)
+            leg.data.send_raw(
+                message.data.decode(errors="replace") if message.text else message.data
+            )
             return Ok()
         if isinstance(message, OpenRing):
             if message.media == "messages":

@@ -345,7 +345,8 @@ class Registration:
                 session.leg_changed(message)
             session.peer_changed(message.state)
         elif isinstance(message, RawMessage) and isinstance(session, WebsocketSession):
-            session.raw_arrived(message.data, message.cursor)
+            data = message.data
+            session.raw_arrived(data.decode() if message.text else data, message.cursor)
         elif isinstance(message, MediaMoved):
             session.media_moved()
         elif isinstance(message, SessionClosed):

@@ -77,15 +77,16 @@ class WebsocketSession(Session):
         """Send a message as it is, now; whether it went to the open socket.
 
         False while there is no connection, and when too much waits that the server does not
-        take. Raises MessageTooLarge, MalformedMessage for what is neither text nor bytes.
+        take. Raises MessageTooLarge above 1 MiB.
         """
         if self.closed:
             return False
-        message = SendRaw(session=self.id, data=data)
+        raw = data.encode() if isinstance(data, str) else bytes(data)
+        message = SendRaw(session=self.id, data=raw, text=isinstance(data, str))
         try:
             await self._line.request(message, timeout_s=REQUEST_DEADLINE_S)
         except BackbeatError as error:
-            if error.code in ("malformed_message", "message_too_large"):
+            if error.code == "message_too_large":
                 raise
             return False
         return True

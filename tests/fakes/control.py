@@ -40,7 +40,9 @@ class FakeSupervisor:
             raise NoWorker("none")
         return self.worker
 
-    async def request(self, _worker: WorkerHandle, message: Message) -> Message:
+    async def request(
+        self, _worker: WorkerHandle, message: Message, *, timeout_s: float = 5.0
+    ) -> Message:
         self.asked.append(message)
         if (failure := self.failures.get(type(message))) is not None:
             raise failure

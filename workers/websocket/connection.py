@@ -319,12 +319,16 @@ class Connection(asyncio.Protocol):
     @property
     def close_code(self) -> int:
         """How it ended, RFC 6455 section 7.4.1; 0 while it has not."""
-        return 0 if self.protocol.state is OPEN else self.protocol.close_code or 1006
+        if self.protocol.state is OPEN and not self._lost:
+            return 0
+        close = self.protocol.close_rcvd or self.protocol.close_sent
+        return int(close.code if close is not None else CloseCode.ABNORMAL_CLOSURE)
 
     @property
     def close_reason(self) -> str:
-        """What the other side said of it."""
-        return self.protocol.close_reason or ""
+        """What was said of it."""
+        close = self.protocol.close_rcvd or self.protocol.close_sent
+        return close.reason if close is not None else ""
 
     def _look_at_state(self) -> None:
         if self._ended or (self.protocol.state is OPEN and not self._reason):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import socket
 import ssl
 from typing import TYPE_CHECKING, cast
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ipc.websocket import Websocket
     from workers.websocket.sockets import Sockets
 
+# At DEBUG the protocol would log headers, and with them secrets.
+_QUIET = logging.getLogger("workers.websocket.protocol")
+_QUIET.setLevel(logging.ERROR)
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 # Answers that another attempt may not get.
@@ -71,6 +75,7 @@ def _new(
         extensions=[ClientPerMessageDeflateFactory()] if websocket.compression else None,
         subprotocols=websocket.subprotocols or None,  # type: ignore[arg-type]  # the same
         max_size=websocket.max_message_bytes,
+        logger=_QUIET,
     )
     request = protocol.connect()
     for name, value in headers:
