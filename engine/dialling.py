@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ipc.errors import BackbeatError, BotGone, NoWorker, SessionClosed, WorkerDied, WorkerError
-from ipc.messages import Dial, Dialled, MediaMoved, OpenWebsocket, check_data
+from ipc.messages import Dial, Dialled, MediaMoved, OpenWebsocket
+from ipc.wire import check_data
 
 if TYPE_CHECKING:
     from engine.attachments import Attachments

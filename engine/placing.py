@@ -28,8 +28,8 @@ from ipc.messages import (
     Placed,
     Renegotiate,
     SendRaw,
-    check_data,
 )
+from ipc.wire import check_data
 
 if TYPE_CHECKING:
     from engine.attachments import Attachments

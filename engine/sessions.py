@@ -51,8 +51,8 @@ from ipc.messages import (
     SessionClosed,
     Stats,
     TrackStatus,
-    check_data,
 )
+from ipc.wire import check_data
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

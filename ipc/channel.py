@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable
 import zmq
 
 from ipc.errors import BackbeatError, LimitError, MalformedMessage, RingClosed, StateError
-from ipc.messages import Envelope, Failure, Message, Unreadable, decode, encode
+from ipc.messages import Failure, Message
 from ipc.sockets import Socket, SocketReader
+from ipc.wire import Envelope, Unreadable, decode, encode
 
 log = logging.getLogger(__name__)
 

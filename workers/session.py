@@ -20,16 +20,9 @@ from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.clock import NS_PER_MS
 from ipc.codec import Codec
 from ipc.errors import BotRejected, ProtocolError, StateError
-from ipc.messages import (
-    AppMessage,
-    Candidate,
-    LegState,
-    Message,
-    RawMessage,
-    TrackStatus,
-    check_data,
-)
+from ipc.messages import AppMessage, Candidate, LegState, Message, RawMessage, TrackStatus
 from ipc.segment import Segment
+from ipc.wire import check_data
 from workers import stats
 from workers.background import Background
 from workers.sounds import Sounds

@@ -20,7 +20,7 @@ from engine.http import offer
 from engine.http.errors import CodedRoute
 from engine.http.parts import Parts
 from ipc.errors import BackbeatError, ConfigError, MalformedMessage, SessionNotFound
-from ipc.messages import check_data
+from ipc.wire import check_data
 
 # A page that is left open may call again much later; what is older or beyond goes first.
 REMEMBERED_S = 3600.0

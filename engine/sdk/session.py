@@ -20,19 +20,12 @@ from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.clock import Clock, MonotonicClock
 from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, StateError, WorkerError
-from ipc.messages import (
-    CloseSession,
-    Configure,
-    GetStats,
-    OpenMedia,
-    SendMessage,
-    Stats,
-    check_data,
-)
+from ipc.messages import CloseSession, Configure, GetStats, OpenMedia, SendMessage, Stats
 from ipc.ring_handover import hear_on
 from ipc.samples import AudioFrame
 from ipc.sound_file import SoundFile
 from ipc.stats import as_report
+from ipc.wire import check_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

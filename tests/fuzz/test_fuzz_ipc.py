@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ipc.audio_ring import AudioRing, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.errors import LayoutMismatch, RingError
 from ipc.media_stream import HEADER, Kind, StreamFrame, StreamHost, StreamLink, pack, unpack
-from ipc.messages import TYPES, OfferSession, Unreadable, decode, encode
+from ipc.messages import OfferSession
+from ipc.wire import TYPES, Unreadable, decode, encode
 from tests.support import LoopErrors, pattern, pcm
 
 if TYPE_CHECKING:

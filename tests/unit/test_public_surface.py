@@ -38,10 +38,9 @@ IPC = {
     "loop": "new_runner",
     "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
     "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected "
-    "Disconnected DropRing Envelope Failure Goodbye Hello LegState MediaMoved Message Offer "
+    "Disconnected DropRing Failure Goodbye Hello LegState MediaMoved Message Offer "
     "OfferSession Ok OpenMedia OpenRing OpenWebrtc Placed Renegotiate RingAttached RingOpened "
-    "SendMessage SessionClosed TrackStatus Unreadable Welcome WorkerBeat WorkerHello "
-    "WorkerSettings check_data decode encode",
+    "SendMessage SessionClosed TrackStatus Welcome WorkerBeat WorkerHello WorkerSettings",
     "ring_handover": "hear_on unsent",
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
@@ -52,6 +51,7 @@ IPC = {
     "Record RemoteCandidate RemoteInboundRtp WorkerPort as_report",
     "sound_file": "SoundFile",
     "sockets": "SocketReader check_endpoint open_socket",
+    "wire": "Envelope Unreadable check_data decode encode",
 }
 # What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).
 HEAVY = {"aioice", "aiortc", "av", "cv2", "fastapi", "uvicorn", "workers"}

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ipc.channel import Channel
-from ipc.messages import Failure, Message, Ok, decode
+from ipc.messages import Failure, Message, Ok
+from ipc.wire import decode
 from tests.support import until
 
 if TYPE_CHECKING:

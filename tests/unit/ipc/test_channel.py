@@ -8,16 +8,9 @@ import zmq
 
 from ipc import channel as channel_module
 from ipc.errors import BackbeatError, LimitError, NoWorker, Overloaded, RingClosed, StateError
-from ipc.messages import (
-    Beat,
-    CloseSession,
-    Goodbye,
-    Message,
-    Ok,
-    SendMessage,
-    encode,
-)
+from ipc.messages import Beat, CloseSession, Goodbye, Message, Ok, SendMessage
 from ipc.sockets import open_socket
+from ipc.wire import encode
 from tests.support import until
 from tests.unit.ipc.channel_sides import Raw, Side
 

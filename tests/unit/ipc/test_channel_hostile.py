@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgpack
 import pytest
 
-from ipc.messages import Beat, Failure, Goodbye, Ok, encode
+from ipc.messages import Beat, Failure, Goodbye, Ok
+from ipc.wire import encode
 from tests.support import until
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from ipc.codec import Codec
 from ipc.errors import ConfigError
-from ipc.messages import Configure, Hello, Unreadable, decode, encode
+from ipc.messages import Configure, Hello
+from ipc.wire import Unreadable, decode, encode
 
 
 def test_they_travel_whole_and_default_when_a_bot_says_nothing() -> None:

@@ -9,7 +9,8 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from ipc.errors import ConfigError
 from ipc.ice_server import IceServer
-from ipc.messages import Offer, decode, encode
+from ipc.messages import Offer
+from ipc.wire import decode, encode
 
 TURN = {"urls": "turn:turn.example", "username": "ada", "credential": "swordfish"}
 

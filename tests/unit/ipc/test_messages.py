@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc import messages
+from ipc import wire
 from ipc.errors import MalformedMessage, MessageTooLarge, Overloaded, ProtocolError
 from ipc.messages import (
-    MAX_MESSAGE_BYTES,
-    TYPES,
     Beat,
     Candidate,
     Candidates,
@@ -22,12 +20,9 @@ from ipc.messages import (
     OfferSession,
     Ok,
     SendMessage,
-    Unreadable,
     WorkerBeat,
-    check_data,
-    decode,
-    encode,
 )
+from ipc.wire import MAX_MESSAGE_BYTES, TYPES, Unreadable, check_data, decode, encode
 
 # The wire as it is: whoever changes these bytes changes the protocol's version.
 GOLDEN: list[tuple[Message, dict[str, int], str]] = [
@@ -207,7 +202,7 @@ def test_a_message_may_nest_as_deep_as_the_limit_and_no_deeper() -> None:
             data = [data]
         return packed(t="send_message", session="s", data=data)
 
-    deepest = messages.MAX_DEPTH - 1
+    deepest = wire.MAX_DEPTH - 1
 
     assert isinstance(decode(nested(deepest)).message, SendMessage)
     assert refusal(nested(deepest + 1)).error.code == "malformed_message"
@@ -249,7 +244,7 @@ def test_data_that_contains_itself_is_refused_where_it_is_sent() -> None:
     [
         [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]],
         ((((((((((((((((1,),),),),),),),),),),),),),),),),
-        [0] * (messages.MAX_ITEMS + 1),
+        [0] * (wire.MAX_ITEMS + 1),
         "x" * MAX_MESSAGE_BYTES,
         object(),
         msgpack.Timestamp(1),
@@ -312,7 +307,7 @@ def test_what_is_written_is_read_the_same(
     wire = encode(message, request, reply_to)
     depth = _levels(data) + 1
 
-    if depth > messages.MAX_DEPTH:
+    if depth > wire.MAX_DEPTH:
         assert refusal(wire).error.code == "malformed_message"
     else:
         assert decode(wire) == (message, request, reply_to)

@@ -11,8 +11,9 @@ import pytest
 
 from ipc.codec import Codec
 from ipc.errors import ConfigError, StateError
-from ipc.messages import Configure, Unreadable, decode, encode
+from ipc.messages import Configure
 from ipc.sound_file import SoundFile
+from ipc.wire import Unreadable, decode, encode
 from tests.fakes.audio import tone
 from tests.fakes.rings import rings
 from tests.fakes.sounds import write_sound

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipc.clock import NS_PER_MS, NS_PER_S
-from ipc.messages import Stats, decode, encode
+from ipc.messages import Stats
 from ipc.stats import as_report
+from ipc.wire import decode, encode
 from tests.fakes.audio import tone
 from tests.fakes.rings import rings
 from tests.fakes.wire import Wire, write
