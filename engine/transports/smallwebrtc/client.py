@@ -223,9 +223,11 @@ class SmallWebRTCClient:
         if session is None:
             return
         channels = self._checked_params().audio_in_channels
-        resampler: Resampler | None = None
-        if session.mic_hz != self._in_hz:
-            resampler = Resampler(session.mic_hz, self._in_hz, channels)
+        try:
+            hz = session.mic_hz
+        except SessionClosed:
+            return
+        resampler = Resampler(hz, self._in_hz, channels) if hz != self._in_hz else None
         async for heard in session.audio():
             pcm: bytes | memoryview = as_channels(bytes(heard.pcm), heard.channels, channels)
             if resampler is not None:

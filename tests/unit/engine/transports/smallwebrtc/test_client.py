@@ -236,6 +236,15 @@ async def test_audio_comes_in_at_the_rate_and_with_the_channels_asked_for(
     await frames.aclose()
 
 
+async def test_who_begins_to_listen_after_the_end_hears_nothing(
+    connection: FakeConnection, told: Told
+) -> None:
+    client = await open_client(connection, told)
+    connection.session.ended("gone")
+    connection.session.detach()
+    assert [frame async for frame in client.read_audio_frame()] == []
+
+
 async def test_a_frame_of_another_kind_is_made_to_fit(
     connection: FakeConnection, told: Told
 ) -> None:
