@@ -103,6 +103,11 @@ class Sender:
         """Whether chunks leave now: it then applies flushes itself."""
         return self._ring is not None and self._link is not None and self._link.is_open
 
+    @property
+    def ahead(self) -> int:
+        """How many samples the receiver still has to play, by the beats since."""
+        return self._ahead
+
     def configure(self, codec: Codec) -> None:
         """PCM has no codec."""
 
@@ -131,6 +136,8 @@ class Sender:
         if ring.flush_due() is not None:
             self._flush(ring, link)
         if self._stuck(link, now_ns):
+            if self._ahead <= 0:
+                self._ahead, self._dry = 0, True
             return
         for _ in range(MAX_BURST):
             if self._ahead > self._lead:
