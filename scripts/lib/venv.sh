@@ -1,12 +1,19 @@
 # shellcheck shell=bash
 # The set-up shared by the scripts: .venv holds what a lock file names, plus this checkout (editable).
 # Source it under `set -euo pipefail` and call `ensure_venv runtime` or `ensure_venv dev`; afterwards
-# $root and $python are set. A stamp makes the second call free. Nothing is compiled: wheels only,
-# each checked against its hash.
+# $root and $python are set. `use_venv .venv-pipecat` before `ensure_venv pipecat` does the same with
+# Pipecat. A stamp makes the second call free. Nothing is compiled: wheels only, each checked against
+# its hash.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
-venv=$root/.venv
-python=$venv/bin/python
+
+# use_venv DIRECTORY: what follows is about this one.
+use_venv() {
+    venv=$root/$1
+    python=$venv/bin/python
+}
+
+use_venv .venv
 
 say() { printf 'backbeat: %s\n' "$*" >&2; }
 
@@ -53,6 +60,7 @@ _lock_of() {
     case $1 in
     runtime) printf '%s\n' "$root/scripts/requirements.lock" ;;
     dev) printf '%s\n' "$root/scripts/requirements-dev.lock" ;;
+    pipecat) printf '%s\n' "$root/scripts/requirements-pipecat.lock" ;;
     esac
 }
 
@@ -95,20 +103,21 @@ _set_up() {
     lock=$(_lock_of "$kind")
     if ! _suits "$python" || ! "$python" -I -c 'import pip' 2>/dev/null; then
         interpreter=$(_find_python)
-        say "creating .venv with $("$interpreter" -I --version)"
+        say "creating ${venv##*/} with $("$interpreter" -I --version)"
         "$interpreter" -I -m venv --clear "$venv" || die "$interpreter could not create $venv."
     fi
     rm -f "$venv"/.backbeat-*
     total=$(grep -c '^[a-z0-9].*==' "$lock")
-    say "installing up to $total packages into .venv; this is done once and takes a minute or two"
-    _pip_install --progress-bar off --require-hashes --only-binary :all: -r "$lock" \
+    say "installing up to $total packages into ${venv##*/}; this is done once and takes a minute or two"
+    # --no-deps: a lock is whole, and leaves out what has no wheel and is not needed.
+    _pip_install --progress-bar off --require-hashes --only-binary :all: --no-deps -r "$lock" \
         | _progress "$total" || die "the packages could not be installed; see above."
     # The lock brings the build backend, so this needs no network and no build environment.
     _pip_install -q --no-index --no-deps --no-build-isolation -e "$root" \
-        || die "this checkout could not be installed into .venv; see above."
+        || die "this checkout could not be installed into ${venv##*/}; see above."
     # A dev venv serves both: its lock holds the same pins and more.
-    _stamp "$(_lock_of runtime)" >"$venv/.backbeat-runtime"
-    [ "$kind" = runtime ] || _stamp "$lock" >"$venv/.backbeat-dev"
+    [ "$kind" = pipecat ] || _stamp "$(_lock_of runtime)" >"$venv/.backbeat-runtime"
+    [ "$kind" = runtime ] || _stamp "$lock" >"$venv/.backbeat-$kind"
     say "set-up finished"
 }
 

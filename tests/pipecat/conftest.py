@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
+import importlib.util
 
-pytest.importorskip("pipecat", reason="Pipecat is not installed here")
+collect_ignore_glob = [] if importlib.util.find_spec("pipecat") else ["test_*.py"]
