@@ -20,6 +20,7 @@ from scripts.benchmarks import (  # noqa: E402
     loss,
     memory,
     pacing,
+    pipecat,
     quality,
     receive,
     report,
@@ -224,6 +225,24 @@ def run_transport(
     )
 
 
+@cli.command("pipecat")
+def run_pipecat(
+    json: Json = None,
+    markdown: Markdown = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(pipecat.PARTS)}; repeatable")
+    ] = None,
+    sessions: Annotated[int, typer.Option(help="sessions on each", min=1, max=64)] = 8,
+    flushes: Annotated[int, typer.Option(help="interruptions at least", min=8, max=1000)] = 60,
+    seconds: Seconds = 10,
+) -> None:
+    """The same Pipecat bot on our transport and on its own: CPU, stalls, a spin, barge-in."""
+    parts = part or pipecat.PARTS
+    if unknown := set(parts) - set(pipecat.PARTS):
+        raise typer.BadParameter(f"no part is called {', '.join(sorted(unknown))}")
+    _finish([pipecat.measure(sessions, seconds, flushes, parts)], json, markdown)
+
+
 @cli.command("all")
 def run_all(
     json: Json = RESULTS / "bench.json",
@@ -239,6 +258,7 @@ def run_all(
         "stall": lambda: stall.measure(8, 200, 10, plots),
         "flush": lambda: flush.measure(8, 60),
         "transport": lambda: transport.measure(64, 8, burn, 8, 60),
+        "pipecat": lambda: pipecat.measure(8, 8, 60),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
         "receive": lambda: receive.measure([32, 64], [4, 8], 6),

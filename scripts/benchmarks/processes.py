@@ -27,6 +27,7 @@ END_S = 10
 LOG_BYTES = 3000
 ENGINE, STOCK, PIPECAT = "Backbeat", "stock aiortc", "Pipecat"
 TRANSPORT = "Backbeat's transport"
+ON_BACKBEAT = "Pipecat on Backbeat"
 
 
 @dataclass
@@ -42,10 +43,11 @@ class Server:
         return sum(self.cpu_by_part().values())
 
     def parts(self) -> dict[str, list[psutil.Process]]:
-        """The processes by what they are: engine, workers and bots, or just the bot."""
+        """The processes by what they are: engine, workers and bots, or the bot and its workers."""
         children = self.process.children(recursive=True)
         if not self.is_engine:
-            return {"bot": [self.process, *children]}
+            found = {"bot": [self.process]}
+            return found | {"workers": children} if children else found
         media = {worker["pid"] for worker in self.health()["workers"]}
         return {
             "engine": [self.process],
@@ -124,8 +126,8 @@ def start(kind: str, job: Job) -> Iterator[Server]:
         options = ("--bot", str(HERE / "bots.py"), "--bots", str(job.bots))
         with engine(*options, job=job) as server:
             yield server
-    elif kind == TRANSPORT:
-        with _transport(job) as server:
+    elif kind in (TRANSPORT, ON_BACKBEAT):
+        with _transport(kind, job) as server:
             yield server
     else:
         file = {STOCK: "stock_bot.py", PIPECAT: "pipecat_bot.py"}[kind]
@@ -159,13 +161,15 @@ def engine(
 
 
 @contextlib.contextmanager
-def _transport(job: Job) -> Iterator[Server]:
+def _transport(kind: str, job: Job) -> Iterator[Server]:
     """An application on our transport, where no `serve` is to be found."""
+    file = "transport_bot.py" if kind == TRANSPORT else "pipecat_on_backbeat.py"
+    python = os.environ.get(PIPECAT_PYTHON) if kind == ON_BACKBEAT else None
     with tempfile.TemporaryDirectory(prefix="bbench-") as directory:
         settings = {"RUNTIME_DIR": directory, "ICE_ADDRESS": "127.0.0.1", "WORKERS": "1"}
         added = {f"BACKBEAT_{name}": value for name, value in settings.items()}
         added |= {"BACKBEAT_ENDPOINT": ""}
-        with _running([str(HERE / "transport_bot.py")], "http", job, added=added) as server:
+        with _running([str(HERE / file)], "http", job, python, added=added) as server:
             yield server
 
 
