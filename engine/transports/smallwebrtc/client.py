@@ -131,6 +131,10 @@ class SmallWebRTCClient:
         if self._params is not None:
             return
         given: Any = frame or setup
+        if given is None:
+            raise TypeError(
+                "setup(params, setup): the pipeline's setup or its StartFrame is missing"
+            )
         in_hz: int = _params.audio_in_sample_rate or given.audio_in_sample_rate
         out_hz: int = _params.audio_out_sample_rate or given.audio_out_sample_rate
         if out_hz not in RING_RATES:
@@ -155,6 +159,9 @@ class SmallWebRTCClient:
                 await self._open(params)
             except SessionClosed:
                 log.info("the caller of %s left before the bot was there", self._connection)
+            except BaseException:
+                self._users -= 1
+                raise
             self._opened.set()
 
     async def _open(self, params: TransportParams) -> None:

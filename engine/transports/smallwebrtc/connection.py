@@ -165,8 +165,8 @@ class SmallWebRTCConnection(BaseObject):
     def ask_to_renegotiate(self) -> None:
         """Ask the caller for a new offer, unless it is about to make one."""
         if self._renegotiating is None:
-            self._begin_renegotiating()
             self._signal("renegotiate")
+            self._begin_renegotiating()
 
     async def add_ice_candidate(self, candidate: Any) -> None:
         """A candidate of the caller: aiortc's, ours, a text, or None after the last one."""
@@ -179,8 +179,8 @@ class SmallWebRTCConnection(BaseObject):
         """Let the events begin: `connected` when the caller is there, and what it has said."""
         if self._invoked:
             return
-        self._invoked = True
         await self.open_media()
+        self._invoked = True
         if self._state == "connected":
             self._announce()
 
