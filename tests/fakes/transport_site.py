@@ -141,7 +141,7 @@ class TransportSite:
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
-        self._engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
+        self.engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
         self._served = serving_app(self._app)
 
     @property
@@ -164,7 +164,7 @@ class TransportSite:
         self.calls.append(Call(connection, params, echoes=self._echoes))
 
     async def __aenter__(self) -> TransportSite:
-        await self._engine.__aenter__()
+        await self.engine.__aenter__()
         self.url = await self._served.__aenter__()
         return self
 
@@ -173,5 +173,5 @@ class TransportSite:
             await call.end()
         await self._served.__aexit__(None, None, None)
         await self.handler.close()
-        await self._engine.__aexit__(None, None, None)
+        await self.engine.__aexit__(None, None, None)
         await home.end_all()

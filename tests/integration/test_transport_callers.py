@@ -89,6 +89,25 @@ async def test_a_caller_who_returns_in_time_is_not_greeted_twice() -> None:
         await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150, 20)
 
 
+async def test_a_pipeline_outlives_the_worker_of_its_call() -> None:
+    async with TransportSite() as site, FakeCaller(site.url) as caller:
+        await until(lambda: coming_and_going(site) == [CAME], 10)
+        call = site.call
+        await call.say(said(speech(600, 6.0)), TTSStoppedFrame())
+        await caller.hears(600)
+        supervisor = site.engine.supervisor
+        await until(lambda: len(supervisor.workers) > len(supervisor.live) > 0, 20, what="a spare")
+        (worker,) = supervisor.live
+        assert worker.child is not None
+        worker.child.kill()
+        await until(lambda: GONE in coming_and_going(site), 10)
+        caller.forget()
+        await caller.dial(restart=True)
+        await caller.hears(600)
+        assert coming_and_going(site) == [CAME, GONE, CAME]
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150, 20)
+
+
 async def test_a_muted_microphone_is_told_and_is_silence() -> None:
     async with TransportSite() as site, FakeCaller(site.url, tone_source(440)) as caller:
         await until(lambda: site.calls and site.call.before.of(InputAudioRawFrame), 10)
