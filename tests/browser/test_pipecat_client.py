@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.fakes.browser import inside
-from tests.fakes.pipecat_page import MIC_HZ, Client, pipecat_client
-from tests.fakes.serve import ServeProcess
+from tests.fakes.pipecat_page import LARGE, MIC_HZ, calling
 from tests.fakes.wait import eventually
 from tests.support import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("browser")]
 
 BOT = ROOT / "tests" / "fakes" / "bots" / "rtvi.py"
 SONG_HZ = 1000.0
-LARGE = "x" * (60 * 1024)
-
-
-@asynccontextmanager
-async def calling(
-    runtime_dir: Path, namespace: str, bundled: Path, scratch: Path, **options: Any
-) -> AsyncIterator[Client]:
-    async with (
-        ServeProcess(runtime_dir, "--bot", str(BOT), prefix=inside(namespace)) as serve,
-        pipecat_client(serve.url, namespace, bundled, scratch, **options) as client,
-    ):
-        yield client
 
 
 async def test_a_started_call_reaches_bot_ready_and_both_hear_each_other(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         timed = await client.start(body={"language": "de"})
 
         print(f"startBotAndConnect to bot-ready: {timed['ms']:.0f} ms")
@@ -61,7 +45,7 @@ async def test_a_started_call_reaches_bot_ready_and_both_hear_each_other(
 async def test_a_muted_microphone_is_told_and_silent(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         await client.start()
         await client.bot_hears_tone()
 
@@ -77,7 +61,7 @@ async def test_a_muted_microphone_is_told_and_silent(
 async def test_the_offer_endpoint_alone_is_enough_and_messages_go_both_ways(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         timed = await client.connect({"customer": 7})
 
         print(f"connect to bot-ready: {timed['ms']:.0f} ms")
@@ -101,7 +85,7 @@ async def test_the_offer_endpoint_alone_is_enough_and_messages_go_both_ways(
 async def test_a_client_calls_five_times_in_a_row(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         sessions = set()
         for number in range(5):
             data = {"call": number}
@@ -123,7 +107,7 @@ async def test_a_client_calls_five_times_in_a_row(
 async def test_a_call_goes_on_through_new_offers_and_new_peer_connections(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path, ownTracks=True) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path, ownTracks=True) as client:
         await client.start(body="kept")
         await client.bot_hears_tone()
         before, offer = await client.ask("who"), await client.offer()
@@ -151,7 +135,7 @@ async def test_a_call_goes_on_through_new_offers_and_new_peer_connections(
 async def test_a_call_goes_on_after_its_worker_was_killed(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path, ownTracks=True) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path, ownTracks=True) as client:
         await client.start(body="kept")
         await client.bot_hears_tone()
         before = await client.ask("who")
@@ -175,7 +159,7 @@ async def test_a_call_goes_on_after_its_worker_was_killed(
 async def test_a_bot_that_leaves_disconnects_its_client(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         ends = ("() => rtvi.client.sendClientMessage('leave')", "() => rtvi.client.disconnectBot()")
         for number, end in enumerate(ends, 1):
             await client.start()
@@ -191,7 +175,7 @@ async def test_a_bot_that_leaves_disconnects_its_client(
 async def test_what_is_refused_reaches_the_page_as_the_clients_own_errors(
     runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
-    async with calling(runtime_dir, namespace, bundled, tmp_path) as client:
+    async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         code = "url => rtvi.start(url, {transport: 'daily'}).catch(error => error.message)"
         said = await client.run(code, f"{client.engine}/start")
         assert said == "calls come by webrtc here, not by 'daily'"

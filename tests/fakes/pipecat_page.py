@@ -17,6 +17,7 @@ import pytest
 
 from tests.fakes.audio import HZ, tone, write_wav
 from tests.fakes.browser import browser_page, inside
+from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
 from tests.support import ROOT
 
@@ -41,6 +42,8 @@ NEAR_HZ = 8.0
 AUDIBLE_DB = -60.0
 STEP_S = 25.0
 MAX_CONSOLE = 80
+MAX_LOG = 8000
+LARGE = "x" * (60 * 1024)
 HTML = '<!doctype html><meta charset="utf-8"><title>client</title><script src="page.js"></script>'
 
 
@@ -229,3 +232,19 @@ async def pipecat_client(
     finally:
         server.terminate()
         await server.wait()
+
+
+@asynccontextmanager
+async def calling(
+    bot: Path, runtime_dir: Path, namespace: str, bundled: Path, scratch: Path, **options: Any
+) -> AsyncIterator[Client]:
+    """A client of an engine that serves the bot in this file."""
+    async with (
+        ServeProcess(runtime_dir, "--bot", str(bot), prefix=inside(namespace)) as serve,
+        pipecat_client(serve.url, namespace, bundled, scratch, **options) as client,
+    ):
+        try:
+            yield client
+        except BaseException:
+            print("the engine's log:", serve.log()[-MAX_LOG:], sep="\n")
+            raise
