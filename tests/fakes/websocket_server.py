@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,6 +69,9 @@ class FarServer:
     async def stop(self) -> None:
         """Close all connections (1001) and listen no more."""
         if self._server is not None:
+            if self._handler is deaf:  # one that does not read sees no end either
+                for connection in self.connections:
+                    connection.transport.abort()
             self._server.close()
             await self._server.wait_closed()
 
@@ -117,4 +119,4 @@ class FarServer:
 async def deaf(_server: FarServer, connection: ServerConnection) -> None:
     """A handler that reads nothing."""
     connection.transport.pause_reading()
-    await asyncio.get_running_loop().create_future()
+    await connection.wait_closed()

@@ -33,6 +33,8 @@ MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 # Answers that another attempt may not get.
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+# Headers that stand once: what a bot gives takes the place of ours.
+ONCE = ("host", "user-agent", "authorization", "origin")
 # What belongs to one server and must not be told to another.
 PRIVATE = ("authorization", "cookie", "proxy-authorization")
 MAX_PROXY_ANSWER = 8_192
@@ -79,7 +81,7 @@ def _new(
     )
     request = protocol.connect()
     for name, value in headers:
-        if name.lower() in ("host", "user-agent", "authorization"):
+        if name.lower() in ONCE and name in request.headers:
             del request.headers[name]
         request.headers[name] = value
     if "User-Agent" not in request.headers:
