@@ -54,10 +54,10 @@ async def run_bot(connection: SmallWebRTCConnection) -> None:
 
 
 @app.post("/api/offer")
-async def offer(body: dict[str, Any], background: BackgroundTasks) -> Any:
+async def offer(request: SmallWebRTCRequest, background: BackgroundTasks) -> Any:
     """A caller's offer; the bot runs beside the answer."""
 
     async def call(connection: SmallWebRTCConnection) -> None:
         background.add_task(run_bot, connection)
 
-    return await handler.handle_web_request(SmallWebRTCRequest.from_dict(body), call)
+    return await handler.handle_web_request(request, call)

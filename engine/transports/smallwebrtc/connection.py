@@ -18,7 +18,7 @@ from engine.transports.processors import BaseObject
 from engine.transports.smallwebrtc.candidates import as_candidate
 from engine.transports.smallwebrtc.media_tracks import CallerTrack, TrackPlayer
 from ipc import ice_server
-from ipc.errors import BackbeatError, SessionClosed, StateError
+from ipc.errors import BackbeatError, SdpRejected, SessionClosed, StateError
 
 if TYPE_CHECKING:
     from engine.sdk import Session
@@ -373,7 +373,7 @@ class SmallWebRTCConnection(BaseObject):
 
 def _check_offer(kind: str) -> None:
     if kind != "offer":
-        raise StateError(f"a caller sends an offer, not {kind!r}", code="not_an_offer")
+        raise SdpRejected(f"a caller sends an offer, not {kind!r}")
 
 
 def _servers(given: list[str] | list[IceServer] | None) -> list[Any]:
