@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.transports.frames import MixerControlFrame
 
 OFFER = offers.offer(offers.audio(), offers.data())
+BAD_PORT = "candidate:1 1 udp 1 127.0.0.1 port typ host"
 
 
 class Hum(BaseAudioMixer):
@@ -176,7 +177,7 @@ async def test_a_callback_that_raises_does_not_cost_the_caller_its_answer(
     await handler.close()
 
 
-@pytest.mark.parametrize("text", ["candidate:what is this", "nonsense", "candidate:1 1 udp 1 127.0.0.1 port typ host"])
+@pytest.mark.parametrize("text", ["candidate:what is this", "nonsense", BAD_PORT])
 async def test_a_candidate_that_is_none_is_the_callers_fault(engine: Engine, text: str) -> None:
     handler = SmallWebRTCRequestHandler()
 
