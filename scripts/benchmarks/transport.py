@@ -45,7 +45,11 @@ def measure(
     flushes: int,
     parts: Collection[str] = PARTS,
 ) -> Report:
-    """Those of `PARTS` that are asked for; `sessions`, `peer_sessions` and `burn` are pacing's."""
+    """Those of `PARTS` that are asked for; `sessions`, `peer_sessions` and `burn` are pacing's.
+
+    Ours is measured with as many sessions as the peer, too. A bot that burns its GIL may be too
+    slow to speak: its silent packets are counted, the beat goes on through them.
+    """
     report = Report("The documented transport in a pipeline, its engine started by itself")
     kinds = [TRANSPORT]
     if processes.has_pipecat():
@@ -56,7 +60,8 @@ def measure(
         ours = kind == TRANSPORT
         prefix = "" if ours else f"peer: {kind}: "
         if "pacing" in parts:
-            _pacing(report, kind, prefix, sessions if ours else peer_sessions, burn, seconds)
+            for count in (sessions, peer_sessions) if ours else (peer_sessions,):
+                _pacing(report, kind, prefix, count, burn, seconds)
         if "stall" in parts:
             _stall(report, kind, prefix, seconds)
         if "flush" in parts:
@@ -98,8 +103,8 @@ def _pacing(
     )
     p50, p99, worst = window.own_lateness_ms
     report.notes.append(
-        f"{kind}: priority of the worker: {outcome.priority}; the callers' own lateness "
-        f"{p50:.2f} / {p99:.2f} / {worst:.1f} ms (p50 / p99 / max)."
+        f"{kind}, {sessions} sessions: priority of the worker: {outcome.priority}; "
+        f"the callers' own lateness {p50:.2f} / {p99:.2f} / {worst:.1f} ms (p50 / p99 / max)."
     )
 
 
