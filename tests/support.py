@@ -53,6 +53,13 @@ async def until(
             timer.cancel()
 
 
+async def turn() -> None:
+    """Let the loop turn once: whatever is ready runs."""
+    turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    await turned
+
+
 def reaches(read: Callable[[], int], wanted: int) -> Callable[[], bool]:
     """The condition that `read()` is `wanted` or more."""
     return lambda: read() >= wanted

@@ -19,7 +19,7 @@ from tests.fakes.caller import FakeCaller
 from tests.fakes.placed import PlacedCaller, echo, watch
 from tests.fakes.serve import ROOT, ServeProcess
 from tests.fakes.wait import eventually
-from tests.support import until
+from tests.support import turn, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ async def test_a_placed_session_moves_with_its_queued_speech_marks_and_messages(
         pcm = tone_source(600)(0, 2 * HZ)[::3]
         playing = asyncio.create_task(session.play(np.ascontiguousarray(pcm), mark="end"))
         assert session.send({"said": "meanwhile"})
-        await asyncio.sleep(0)
+        await turn()
         assert not playing.done()
         await caller.connect(restart=True)
         await caller.hears(600)

@@ -22,7 +22,7 @@ from tests.fakes.offers import audio, offer
 from tests.fakes.placed import PlacedCaller, echo, watch
 from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
-from tests.support import until
+from tests.support import turn, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,7 +71,8 @@ async def test_the_answer_needs_no_ring_and_what_comes_before_is_kept_once(
             caller.send({"n": number})
         mute = {"type": "trackStatus", "receiver_index": 0, "enabled": False}
         caller.send({"type": "signalling", "message": mute})
-        await asyncio.sleep(0.3)  # so that all of it comes while nobody listens
+        kept = caller.session._events._kept
+        await until(lambda: kept["message"] and kept["track"], what="what comes unheard")
         assert serve.segments() == []
         with pytest.raises(StateError) as refused:
             _ = caller.session.mic_hz
@@ -188,8 +189,8 @@ async def test_an_offer_that_nobody_waits_for_any_more_leaves_no_session(
 ) -> None:
     async with placing(runtime_dir) as (serve, bot):
         given_up = asyncio.create_task(bot.open_webrtc(offer(audio())))
-        await asyncio.sleep(0)  # it is on its way
-        await asyncio.sleep(0)
+        await turn()  # it is on its way
+        await turn()
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up

@@ -41,7 +41,7 @@ from ipc.messages import (
     TrackStatus,
 )
 from tests.fakes.control import Setup
-from tests.support import until
+from tests.support import turn, until
 
 
 async def ended(session: Session) -> str:
@@ -324,7 +324,7 @@ async def test_a_session_whose_worker_and_bot_die_waits_for_both() -> None:
     setup.sessions.bot_gone(old, "bot_died")
     new = setup.bots.add("b2")
     asked = len(setup.supervisor.asked)
-    await asyncio.sleep(0)
+    await turn()
     await setup.sessions.answer(session, "offer")
     await until(lambda: session.attached)
     assert session.bot is new

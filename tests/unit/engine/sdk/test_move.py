@@ -13,7 +13,7 @@ from ipc.codec import Codec
 from ipc.errors import BotRejected
 from ipc.messages import Configure, Message, Ok, OpenMedia
 from ipc.sound_file import SoundFile
-from tests.support import pattern, until
+from tests.support import pattern, turn, until
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ async def test_a_play_that_waits_for_room_goes_on_there(
     for _ in range(200):
         sent += new.takes()
         session.look()
-        await asyncio.sleep(0)
+        await turn()
         if playing.done():
             break
     played = playing.result()
