@@ -190,8 +190,8 @@ class Connection(asyncio.Protocol):
         self.end("internal", CloseCode.INTERNAL_ERROR)
 
     def _take(self, event: object, now_ns: int) -> None:
-        if not isinstance(event, Frame):
-            return
+        if not isinstance(event, Frame) or self._reason:
+            return  # behind what has ended it, nothing counts
         opcode = event.opcode
         if opcode is Opcode.PONG:
             if self._pinged_ns and bytes(event.data) == self._ping_payload():

@@ -28,7 +28,8 @@ MAX_HOLD_NS = 10 * NS_PER_S
 MIN_HZ, MAX_HZ = 4_000, 192_000
 # Converted at once: bounds what one slot does for a message of many seconds.
 PIECE_MS = 200
-LOST_REPORTS_PER_S = 200
+# Messages to the bot; more than that is no conversation.
+PER_S = 200
 
 
 class Receiver:
@@ -50,7 +51,7 @@ class Receiver:
         self._converter: Converter | None = None
         # Audio that has not gone into the ring, with its rate and channels.
         self._waiting: deque[tuple[memoryview, int, int]] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._held_since_ns = 0
         self._second = self._told = 0
         # Called when there is room for more.
@@ -70,7 +71,7 @@ class Receiver:
 
     def is_full(self) -> bool:
         """Whether what comes next must wait in the socket."""
-        return self._waiting_bytes >= MAX_WAITING_BYTES
+        return self.waiting_bytes >= MAX_WAITING_BYTES
 
     def take(self, message: str | bytes, now_ns: int) -> None:
         """A message of the server's."""
@@ -88,7 +89,7 @@ class Receiver:
             return
         self.audio_messages += 1
         self._waiting.append((memoryview(frame.audio), hz, channels))
-        self._waiting_bytes += len(frame.audio)
+        self.waiting_bytes += len(frame.audio)
         self.feed(now_ns)
 
     def _pass_on(self, message: str | bytes, now_ns: int) -> None:
@@ -97,7 +98,7 @@ class Receiver:
         if second != self._second:
             self._second, self._told = second, 0
         self._told += 1
-        if self._told > LOST_REPORTS_PER_S:
+        if self._told > PER_S:
             self.dropped_messages += 1
             return
         self._on_message(message, self._cursor())
@@ -128,7 +129,7 @@ class Receiver:
             if len(pcm) > size:
                 self._waiting.appendleft((pcm[size:], hz, channels))
                 pcm = pcm[:size]
-            self._waiting_bytes -= len(pcm)
+            self.waiting_bytes -= len(pcm)
             self._write(ring, pcm, hz, channels)
             wrote = True
         if wrote:
@@ -156,7 +157,7 @@ class Receiver:
             self._held_since_ns = now_ns
         elif now_ns - self._held_since_ns > MAX_HOLD_NS:
             pcm, _, _ = self._waiting.popleft()
-            self._waiting_bytes -= len(pcm)
+            self.waiting_bytes -= len(pcm)
             self.dropped_bytes += len(pcm)
             if not self.is_full():
                 self.on_room()

@@ -1,0 +1,105 @@
+"""One end of a WebSocket without a network: a connection over a transport that keeps bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from ipc.clock import ManualClock
+from workers.websocket.connection import Connection
+
+if TYPE_CHECKING:
+    from workers.websocket.sockets import Drained
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.paused = self.closing = self.aborted = False
+        self.unsent = 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 4_711) if name == "peername" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+class Wire:
+    """An open client's end, what it said, and slots that a test runs."""
+
+    def __init__(self, *, max_size: int = 1 << 16, **options: Any) -> None:
+        self.clock = ManualClock()
+        self.waiting: dict[Drained, None] = {}
+        protocol = ClientProtocol(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
+        self.connection = Connection(protocol, self, self.clock, **options)  # type: ignore[arg-type]
+        self.transport = FakeTransport()
+        self.connection.connection_made(self.transport)
+        self.messages: list[str | bytes] = []
+        self.ends: list[str] = []
+        self.connection.on_message = lambda message, _now_ns: self.messages.append(message)
+        self.connection.on_end = lambda _connection, reason: self.ends.append(reason)
+        self.connection.listen()
+        # What reads the client's bytes as a server would.
+        self._far = ServerProtocol(state=OPEN)
+
+    def add(self, connection: Drained) -> None:
+        """As `Sockets.add`."""
+        self.waiting[connection] = None
+
+    def slot(self) -> None:
+        """One slot."""
+        waiting, self.waiting = self.waiting, {}
+        for connection in waiting:
+            if connection.drain(self.clock.now_ns()):
+                self.waiting[connection] = None
+
+    def settle(self) -> None:
+        """As many slots as there is something to do in."""
+        while self.waiting:
+            self.slot()
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes of the server's."""
+        self.connection.data_received(data)
+
+    def answers(self) -> list[Frame]:
+        """The frames that the client has written since the last call."""
+        data, self.transport.written = self.transport.written, b""
+        self._far.receive_data(data)
+        return [event for event in self._far.events_received() if isinstance(event, Frame)]
+
+
+def frame(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    """A server's frame."""
+    return Frame(opcode, data, fin).serialize(mask=False)
