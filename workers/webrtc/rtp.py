@@ -63,6 +63,15 @@ class RtpPacket:
         _PATCH.pack_into(self.buffer, 1, second, self.sequence, self.timestamp)
         self.sequence = (self.sequence + 1) & 0xFFFF
 
+    def put(self, payload: bytes) -> int:
+        """Lay a payload into the buffer; its length."""
+        self.buffer[self.header_bytes : self.header_bytes + len(payload)] = payload
+        return len(payload)
+
+    def payload(self, count: int) -> bytes:
+        """A copy of the `count` bytes of payload that lie there."""
+        return bytes(self.buffer[self.header_bytes : self.header_bytes + count])
+
     def advance(self, ticks: int) -> None:
         """Move the timestamp on, whether a packet was sent or not."""
         self.timestamp = (self.timestamp + ticks) & 0xFFFFFFFF

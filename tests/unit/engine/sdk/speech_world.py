@@ -20,8 +20,9 @@ from tests.fakes.manual_loop import ManualLoop
 from workers.audio import opus
 from workers.pacer import Pacer
 from workers.session import Session as WorkerSession
+from workers.webrtc.frame_encoder import OPUS_SILENCE
 from workers.webrtc.rtp import RtpPacket
-from workers.webrtc.sender import OPUS_SILENCE, Sender
+from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
     import asyncio

@@ -16,7 +16,8 @@ from ipc.ring_layout import SPEAKER_WRITE
 from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.fakes.rings import rings
 from tests.fakes.wire import FRAME, Wire, write
-from workers.webrtc.sender import OPUS_SILENCE, Sender
+from workers.webrtc.frame_encoder import OPUS_SILENCE
+from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
     from ipc.clock import ManualClock
@@ -93,9 +94,11 @@ def test_silence_stops_costing_and_speech_after_it_is_whole(
     write(bot, tone(440, 5 * FRAME))
     wire.run(60)
     assert wire.packets[-1].payload == OPUS_SILENCE
-    encoder = sender._encoder
+    encoder = sender._next.encoder
     assert encoder is not None
-    monkeypatch.setattr(encoder, "encode", lambda *_: pytest.fail("silence is encoded again"))
+    monkeypatch.setattr(
+        encoder.encoder, "encode", lambda *_: pytest.fail("silence is encoded again")
+    )
     wire.run(10)
     monkeypatch.undo()
     wire.heard()

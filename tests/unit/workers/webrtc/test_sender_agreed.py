@@ -187,9 +187,10 @@ def test_what_is_agreed_on_again_changes_nothing(sender: Sender, clock: ManualCl
     write(bot, tone(440, 20 * FRAME))
     wire.run(5)
     sender.encode()
-    encoder, ready = sender._encoder, sender._ready_bytes
+    following = sender._next
+    encoder, ready = following.encoder, following._ready_bytes
     agree(sender)
-    assert (sender._encoder, sender._ready_bytes) == (encoder, ready)
+    assert (following.encoder, following._ready_bytes) == (encoder, ready)
     sender.send(clock.now_ns())
     wire.run(5)
     assert [packet.marker for packet in sent(wire)] == [1] + [0] * 10

@@ -12,7 +12,8 @@ from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.fakes.rings import rings
 from tests.fakes.wire import FRAME, Wire, write
 from workers.session import Session as WorkerSession
-from workers.webrtc.sender import OPUS_SILENCE, Sender
+from workers.webrtc.frame_encoder import OPUS_SILENCE
+from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
     from ipc.audio_ring import BotRing
@@ -162,7 +163,7 @@ def test_g711_fades_too(clock: ManualClock) -> None:
 def test_a_flush_between_two_packets_still_fades(wire: Wire, clock: ManualClock) -> None:
     no_mux: Any = None  # there is no network
     session = WorkerSession("s_1", clock, lambda _message: None, no_mux)
-    session.peer = SimpleNamespace(sender=wire.sender)  # type: ignore[assignment]  # stand-ins
+    session.leg = SimpleNamespace(sender=wire.sender)  # type: ignore[assignment]  # stand-ins
     worker, bot = rings()
     session.rings = SimpleNamespace(ring=worker, rope=None)  # type: ignore[assignment]
     wire.sender.ring = worker

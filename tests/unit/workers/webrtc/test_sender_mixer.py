@@ -14,7 +14,8 @@ from tests.fakes.sounds import clicks_db
 from tests.fakes.wire import FRAME, Wire, write
 from workers.audio.mixer import Mixer
 from workers.audio.sound import Sound
-from workers.webrtc.sender import OPUS_SILENCE, Sender
+from workers.webrtc.frame_encoder import OPUS_SILENCE
+from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
     from ipc.audio_ring import BotRing

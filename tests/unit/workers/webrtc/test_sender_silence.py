@@ -11,7 +11,8 @@ from ipc.codec import Codec
 from tests.fakes.audio import level_db, tone
 from tests.fakes.rings import rings
 from tests.fakes.wire import FRAME, Wire, write
-from workers.webrtc.sender import OPUS_SILENCE, Sender
+from workers.webrtc.frame_encoder import OPUS_SILENCE
+from workers.webrtc.sender import Sender
 
 if TYPE_CHECKING:
     from ipc.clock import ManualClock
