@@ -171,6 +171,38 @@ class WorkerPort(Record, kw_only=True, frozen=True, tag="backbeat-worker"):
     datagrams_dropped: dict[str, int]
 
 
+class Websocket(Record, kw_only=True, frozen=True, tag="backbeat-websocket"):
+    """The connection with a WebSocket server, in the place of RTP's records and `backbeat-media`.
+
+    Messages and bytes are of all connections of the session; `connections` counts them.
+    `lateness…` is how far behind its schedule a beat came, `unsentBytes` what waits because the
+    server does not read, `waitingBytes` audio that waits because the bot does not.
+    """
+
+    connected: bool
+    connections: int
+    messages_sent: int
+    bytes_sent: int
+    messages_received: int
+    bytes_received: int
+    audio_messages_sent: int
+    audio_messages_received: int
+    malformed_messages: int
+    dropped_messages: int
+    unsent_bytes: int
+    waiting_bytes: int
+    lateness_ms: float
+    max_lateness_ms: float
+    underruns: int
+    flushes: int
+    flush_latency_ms: float | None = None
+    max_flush_latency_ms: float | None = None
+    mic_dropped_samples: int | None = None
+    mic_depth_ms: float | None = None
+    speaker_depth_ms: float | None = None
+    round_trip_time: float | None = None
+
+
 AnyRecord = (
     InboundRtp
     | OutboundRtp
@@ -181,6 +213,7 @@ AnyRecord = (
     | DataChannel
     | Media
     | WorkerPort
+    | Websocket
 )
 
 

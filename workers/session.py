@@ -30,6 +30,7 @@ from workers.totals import Totals
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
+from workers.websocket import stats as websocket_stats
 from workers.websocket.peer import WebsocketPeer
 
 if TYPE_CHECKING:
@@ -451,6 +452,13 @@ class Session:
     def _counted(self, unix_ns: int) -> list[AnyRecord]:
         """The records of the caller's connection of the moment."""
         peer = self.peer
+        if self.websocket is not None:
+            ring = self.rings.ring if self.rings is not None else None
+            return [
+                websocket_stats.record(
+                    self.websocket, ring, self._flushes, self.dropped_messages, unix_ns
+                )
+            ]
         return stats.records(
             stats.Sources(
                 sender=peer.sender if peer is not None else None,

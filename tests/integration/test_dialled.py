@@ -70,6 +70,9 @@ async def test_speech_goes_both_ways_to_the_sample(runtime_dir: Path, media: str
             if len(heard) == len(said):
                 break
         assert heard == said
+        stats = (await session.stats())["backbeat-websocket"]
+        assert stats["audioMessagesSent"] == 25
+        assert stats["audioMessagesReceived"] == 1
         await session.close()
         await until(lambda: far.closed)
         assert far.closed[0][0] == 1000

@@ -84,6 +84,8 @@ class WebsocketPeer:
         self.close_code = 0
         self.close_reason = ""
         self.dialled = 0
+        # What the connections before this one have sent and received.
+        self._before = (0, 0, 0, 0)
         self._stream: MessageStream | None = None
         self._offered: tuple[MessageStream, Callable[[], Awaitable[None]]] | None = None
         self._release: Callable[[], None] = lambda: None
@@ -94,11 +96,21 @@ class WebsocketPeer:
         self.sender.on_beat = self.receiver.feed
 
     @property
-    def link(self) -> Connection:
-        """The open connection. Raises StateError(`not_connected`)."""
-        if self._link is None:
-            raise StateError("there is no connection to the server now", code="not_connected")
+    def connection(self) -> Connection | None:
+        """The connection of the moment."""
         return self._link
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """Messages and bytes sent, messages and bytes received, over all connections."""
+        before, link = self._before, self._link
+        if link is None:
+            return before
+        return (
+            before[0] + link.sent,
+            before[1] + link.sent_bytes,
+            before[2] + link.received,
+            before[3] + link.received_bytes,
+        )
 
     async def dial(self) -> Connection:
         """Dial the server for the first time. Raises DialFailed."""
@@ -176,6 +188,7 @@ class WebsocketPeer:
     def _ended(self, connection: Connection, reason: str) -> None:
         if connection is not self._link:
             return
+        self._before = self.totals()
         self._link = self.sender.link = self.data.link = None
         self.fault = reason
         self.close_code, self.close_reason = connection.close_code, connection.close_reason
