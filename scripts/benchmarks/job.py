@@ -20,6 +20,8 @@ class Job:
     plays it back, `flush` speaks and interrupts itself at random times."""
     burn: float = 0.0
     """Share of the time (0 to 1) in which a thread of the bot holds the GIL."""
+    burn_when_told: bool = False
+    """Bots of pipelines: it begins with a POST to `/api/burn`, not with the first call."""
     block_ms: float = 0.0
     """The bot's loop stands still for so long once each second."""
     hz: int = 48_000

@@ -201,7 +201,8 @@ def build(kit: Kit, job: Job) -> FastAPI:
     @app.post("/api/offer")
     async def offer(request: dict[str, Any]) -> Any:
         if not tasks:
-            disturb.start_burning(job.burn)
+            if not job.burn_when_told:
+                disturb.start_burning(job.burn)
             keep(asyncio.create_task(disturb.block_each_second(job.block_ms)))
         caller = int((request.get("request_data") or {}).get("caller", 0))
 
@@ -210,6 +211,10 @@ def build(kit: Kit, job: Job) -> FastAPI:
 
         wanted = kit.request(sdp=request["sdp"], type=request["type"])
         return await handler.handle_web_request(wanted, started)
+
+    @app.post("/api/burn")
+    async def burn() -> None:
+        disturb.start_burning(job.burn)
 
     return app
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import numpy as np
 
 from scripts.benchmarks import departures, flush, pacing, processes, recording, stall, windows
@@ -47,8 +48,9 @@ def measure(
 ) -> Report:
     """Those of `PARTS` that are asked for; `sessions`, `peer_sessions` and `burn` are pacing's.
 
-    Ours is measured with as many sessions as the peer, too. A bot that burns its GIL may be too
-    slow to speak: its silent packets are counted, the beat goes on through them.
+    Ours is measured with as many sessions as the peer, too. The burning begins when all are live,
+    for it is the bot that answers offers here. One that burns may be too slow to speak: its
+    silent packets are counted, the beat goes on through them.
     """
     report = Report("The documented transport in a pipeline, its engine started by itself")
     kinds = [TRANSPORT]
@@ -80,13 +82,15 @@ def _pacing(
 ) -> None:
     say(f"{kind}, pacing, {sessions} sessions")
     ours = kind == TRANSPORT
-    with (
-        processes.start(kind, Job(mode="talk", burn=burn)) as server,
-        recording.callers() as callers,
-    ):
+    job = Job(mode="talk", burn=burn, burn_when_told=True)
+    with processes.start(kind, job) as server, recording.callers() as callers:
         callers.speak(False)
+        window = None
         why = windows.place(server, callers, sessions, probes=min(PROBES, sessions))
-        window = None if why else windows.take(server, callers, sessions, seconds)
+        if not why:
+            httpx.post(f"{server.url}/api/burn", timeout=20)
+            time.sleep(windows.SETTLE_S)
+            window = windows.take(server, callers, sessions, seconds)
         outcome = pacing.Outcome(window, why, "" if why else server.priority())
     name = f"{prefix}{sessions} sessions, the bot burns {burn:.0%} of its GIL"
     pacing.add(report, f"{name}: |interval - 20 ms|", outcome, pacing.MUST if ours else {})
