@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import os
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -139,6 +140,17 @@ class Settings(BaseSettings):
                 code="ice_server",
             )
         return [IceServer.of(entry) for entry in entries]
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _has_certificates(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+            except (OSError, ssl.SSLError) as error:
+                raise ValueError(f"{value} holds no certificates in PEM: {error}") from error
+            value = value.resolve()
+        return value
 
     @field_validator("ice_address")
     @classmethod

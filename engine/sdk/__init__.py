@@ -18,11 +18,13 @@ from engine.sdk.placing import Placed
 from engine.sdk.rtvi import Rtvi
 from engine.sdk.session import Session
 from engine.sdk.speech import Flushed, Played
+from engine.sdk.websocket import WebsocketSession
 from ipc.codec import Codec
 from ipc.ice_server import IceServer
 from ipc.messages import Candidate
 from ipc.samples import AudioFrame
 from ipc.sound_file import SoundFile
+from ipc.websocket import Reconnect
 
 __all__ = [
     "AudioFrame",
@@ -34,7 +36,9 @@ __all__ = [
     "Mark",
     "Placed",
     "Played",
+    "Reconnect",
     "Rtvi",
     "Session",
     "SoundFile",
+    "WebsocketSession",
 ]

@@ -239,8 +239,9 @@ class Bot:
         exactly a type that we know it runs in the worker. With any other and with None every
         message goes to the bot as it is (`session.raw_messages`), and `session.outgoing` paces
         whole messages. `proxy` is an HTTP proxy's URL, True for that of the environment.
-        The other parameters are those of `ipc.websocket.Websocket`. `reconnect` dials a server
-        that goes away again, in the same session: `disconnected`, then `connected(resumed)`.
+        The other parameters are those of `ipc.websocket.Websocket`; a flush does not fade.
+        `reconnect` dials a server that goes away again, in the same session: `disconnected`,
+        then `connected(resumed)`.
 
         Raises DialFailed, ConfigError, NoWorker, Overloaded, and BotError(`no_engine`).
         """

@@ -344,9 +344,10 @@ class Registration:
             if isinstance(session, WebsocketSession):
                 session.leg_changed(message)
             session.peer_changed(message.state)
-        elif isinstance(message, RawMessage) and isinstance(session, WebsocketSession):
-            data = message.data
-            session.raw_arrived(data.decode() if message.text else data, message.cursor)
+        elif isinstance(message, RawMessage):
+            if isinstance(session, WebsocketSession):
+                data = message.data
+                session.raw_arrived(data.decode() if message.text else data, message.cursor)
         elif isinstance(message, MediaMoved):
             session.media_moved()
         elif isinstance(message, SessionClosed):

@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 SDK = [
     *("AudioFrame", "Bot", "Candidate", "Codec", "Flushed", "IceServer", "Mark", "Placed"),
-    *("Played", "Rtvi", "Session", "SoundFile"),
+    *("Played", "Reconnect", "Rtvi", "Session", "SoundFile", "WebsocketSession"),
 ]
 IPC = {
     "audio_ring": "BotRing WorkerRing",
@@ -36,21 +36,25 @@ IPC = {
     "ice_server": "IceServer",
     "life": "end_with_parent started",
     "loop": "new_runner",
-    "media_stream": "Kind StreamFrame StreamHost StreamLink pack unpack",
+    "media_stream": "Kind MessageEnd Send StreamFrame StreamHost StreamLink pack unpack",
+    "message_stream": "MessageStream Outbound",
     "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected "
-    "Disconnected DropRing Failure Goodbye Hello LegState MediaMoved Message Offer "
-    "OfferSession Ok OpenMedia OpenRing OpenWebrtc Placed Renegotiate RingAttached RingOpened "
-    "SendMessage SessionClosed TrackStatus Welcome WorkerBeat WorkerHello WorkerSettings",
+    "Dial Dialled Disconnected DropRing Failure Goodbye Hello LegState MediaMoved Message Offer "
+    "OfferSession Ok OpenMedia OpenRing OpenWebrtc OpenWebsocket Placed RawMessage Renegotiate "
+    "RingAttached RingOpened SendMessage SendRaw SessionClosed "
+    "TrackStatus Welcome WorkerBeat WorkerHello WorkerSettings",
     "ring_handover": "hear_on unsent",
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
     "runtime_dir": "RuntimeDir current_endpoint default_path",
     "samples": "AudioFrame",
+    "serializers": "FrameSerializer ProtobufFrameSerializer RawPcmFrameSerializer",
     "segment": "Segment names_of new_name unlink_name",
     "stats": "CandidatePair DataChannel IceCandidate InboundRtp LocalCandidate Media OutboundRtp "
-    "Record RemoteCandidate RemoteInboundRtp WorkerPort as_report",
+    "Record RemoteCandidate RemoteInboundRtp Websocket WorkerPort as_report",
     "sound_file": "SoundFile",
     "sockets": "SocketReader check_endpoint open_socket",
+    "websocket": "Reconnect Websocket",
     "wire": "Envelope Unreadable check_data decode encode",
 }
 # What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).

@@ -154,6 +154,15 @@ def test_a_public_address_that_is_none_is_refused(given: str) -> None:
     assert load({"public_address": ["10.0.0.1=203.0.113.7"]}).public_address
 
 
+def test_a_file_of_authorities_that_holds_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    with pytest.raises(ConfigError, match="tls_ca_file"):
+        load({"tls_ca_file": file})
+    file.write_text("no certificate")
+    with pytest.raises(ConfigError, match="tls_ca_file"):
+        load({"tls_ca_file": file})
+
+
 TURN = '{"urls": "turn:turn.example", "username": "ada", "credential": "swordfish"}'
 
 

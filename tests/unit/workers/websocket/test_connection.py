@@ -8,6 +8,7 @@ import pytest
 from websockets.frames import Close, Opcode
 
 from tests.fakes.websocket_wire import Wire, frame
+from tests.support import until
 from workers.websocket.connection import MAX_DRAIN_BYTES, MAX_RECEIVED_BYTES, MAX_UNSENT_BYTES
 
 
@@ -148,7 +149,7 @@ async def test_closing_says_goodbye_and_waits_only_so_long() -> None:
     assert close.opcode is Opcode.CLOSE
     polite = Wire(close_timeout_s=5.0)
     closing = asyncio.create_task(polite.connection.close())
-    await asyncio.sleep(0)
+    await until(lambda: polite.transport.written)
     polite.arrive(frame(Opcode.CLOSE, Close(1000, "").serialize()))
     polite.connection.connection_lost(None)
     await asyncio.wait_for(closing, 1)
