@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 from pipecat.audio.mixers.base_audio_mixer import BaseAudioMixer
 from pipecat.audio.mixers.soundfile_mixer import SoundfileMixer
-from pipecat.frames.frames import MixerEnableFrame, TTSAudioRawFrame, TTSStoppedFrame
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    MixerEnableFrame,
+    TTSAudioRawFrame,
+    TTSStoppedFrame,
+)
 
 from tests.fakes.audio import silence_source, tone, write_wav
 from tests.fakes.caller import FakeCaller
@@ -94,3 +100,32 @@ async def test_a_sound_file_is_played_by_the_worker(tmp_path: Any) -> None:
         assert mixer._sounds == {}, "nothing was loaded here"
         await site.call.say(MixerEnableFrame(False))
         await caller.hears_silence()
+
+
+class Tone(Hum):
+    """Mixes a tone into everything."""
+
+    async def mix(self, audio: bytes) -> bytes:
+        samples = np.frombuffer(audio, np.int16)
+        at = round(self.mixed_s * self._hz)
+        hum = tone(1500, len(samples), start=at, hz=self._hz, db=-18)
+        await super().mix(audio)
+        mixed = np.clip(samples.astype(np.int32) + hum, -32768, 32767)
+        return bytes(mixed.astype(np.int16).data)
+
+
+async def test_a_mixer_of_ones_own_is_heard_before_and_after_an_interruption() -> None:
+    mixer = Tone()
+    async with Site(audio_out_mixer=mixer) as site, FakeCaller(site.url) as caller:
+        await caller.hears(1500)
+        call = site.call
+        await call.say(said(600, 20.0))
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) > 5, 20)
+        session = call.connection.session
+        # What is mixed leads by little, so that speech does not wait behind the background.
+        assert session.queued <= 0.15 * session.speaker_hz
+        before = mixer.mixed_s
+        await call.interrupt()
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        assert mixer.mixed_s - before < 1.0
+        await caller.hears(1500)

@@ -92,6 +92,8 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         # Interruptions that have come and are not cleaned up after, and how many there were.
         self._interrupting: set[int] = set()
         self._interruptions = self._dequeued_at = 0
+        self._clean = asyncio.Event()
+        self._clean.set()
         self._current: Frame | None = None
         # When the rest of the audio counts as its end, and whether a flush may take that rest.
         self._tail: asyncio.TimerHandle | None = None
@@ -210,6 +212,7 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         """Stop what may be interrupted, at once; until `cleaned` such audio is discarded."""
         if frame.id not in self._interrupting:
             self._interrupting.add(frame.id)
+            self._clean.clear()
             self._interruptions += 1
             self._flush()
 
@@ -217,6 +220,8 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         """The interruption is over: audio is taken again."""
         self._drop()
         self._interrupting.discard(frame.id)
+        if not self._interrupting:
+            self._clean.set()
 
     def discards(self, frame: Frame) -> bool:
         """Whether a frame comes while an interruption is being cleaned up after."""
@@ -323,6 +328,8 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         """Write audio; what follows from it happens once it has left."""
         stale = self._dequeued_at != self._interruptions and bool(frame.interruptible)
         if stale or self.discards(frame):
+            if self._mixer is not None:
+                await self._clean.wait()  # or its background would run on unheard
             return
         playout, held = self._playout, self._held
         begin = playout.written if playout is not None else 0
