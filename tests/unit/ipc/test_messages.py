@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc import wire
 from ipc.errors import MalformedMessage, MessageTooLarge, Overloaded, ProtocolError
 from ipc.messages import (
     Beat,
@@ -22,7 +21,16 @@ from ipc.messages import (
     SendMessage,
     WorkerBeat,
 )
-from ipc.wire import MAX_MESSAGE_BYTES, TYPES, Unreadable, check_data, decode, encode
+from ipc.wire import (
+    MAX_DEPTH,
+    MAX_ITEMS,
+    MAX_MESSAGE_BYTES,
+    TYPES,
+    Unreadable,
+    check_data,
+    decode,
+    encode,
+)
 
 # The wire as it is: whoever changes these bytes changes the protocol's version.
 GOLDEN: list[tuple[Message, dict[str, int], str]] = [
@@ -202,7 +210,7 @@ def test_a_message_may_nest_as_deep_as_the_limit_and_no_deeper() -> None:
             data = [data]
         return packed(t="send_message", session="s", data=data)
 
-    deepest = wire.MAX_DEPTH - 1
+    deepest = MAX_DEPTH - 1
 
     assert isinstance(decode(nested(deepest)).message, SendMessage)
     assert refusal(nested(deepest + 1)).error.code == "malformed_message"
@@ -244,7 +252,7 @@ def test_data_that_contains_itself_is_refused_where_it_is_sent() -> None:
     [
         [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]],
         ((((((((((((((((1,),),),),),),),),),),),),),),),),
-        [0] * (wire.MAX_ITEMS + 1),
+        [0] * (MAX_ITEMS + 1),
         "x" * MAX_MESSAGE_BYTES,
         object(),
         msgpack.Timestamp(1),
@@ -307,7 +315,7 @@ def test_what_is_written_is_read_the_same(
     wire = encode(message, request, reply_to)
     depth = _levels(data) + 1
 
-    if depth > wire.MAX_DEPTH:
+    if depth > MAX_DEPTH:
         assert refusal(wire).error.code == "malformed_message"
     else:
         assert decode(wire) == (message, request, reply_to)

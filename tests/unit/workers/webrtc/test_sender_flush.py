@@ -163,7 +163,8 @@ def test_g711_fades_too(clock: ManualClock) -> None:
 def test_a_flush_between_two_packets_still_fades(wire: Wire, clock: ManualClock) -> None:
     no_mux: Any = None  # there is no network
     session = WorkerSession("s_1", clock, lambda _message: None, no_mux)
-    session.leg = SimpleNamespace(sender=wire.sender)  # type: ignore[assignment]  # stand-ins
+    leg: Any = SimpleNamespace(sender=wire.sender)  # a stand-in
+    session.leg = leg
     worker, bot = rings()
     session.rings = SimpleNamespace(ring=worker, rope=None)  # type: ignore[assignment]
     wire.sender.ring = worker
