@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ipc.errors import BackbeatError, BotGone, NoWorker, SessionClosed, WorkerDied, WorkerError
-from ipc.messages import Dial, Dialled, MediaMoved, OpenWebsocket
+from ipc.errors import BackbeatError, BotGone, SessionClosed, WorkerDied
+from ipc.messages import Dial, Dialled, OpenWebsocket
 from ipc.wire import check_data
 
 if TYPE_CHECKING:
     from engine.attachments import Attachments
-    from engine.bots import BotHandle, Bots
+    from engine.bots import BotHandle
+    from engine.moving import Moving
     from engine.session import Session
     from engine.sessions import Sessions
     from engine.supervisor import Supervisor
@@ -33,12 +34,12 @@ class Dialling:
     """Places sessions with servers, and keeps them when a worker dies."""
 
     def __init__(
-        self, sessions: Sessions, attachments: Attachments, supervisor: Supervisor, bots: Bots
+        self, sessions: Sessions, attachments: Attachments, moving: Moving, supervisor: Supervisor
     ) -> None:
         self._sessions = sessions
         self._attachments = attachments
+        self._moving = moving
         self._supervisor = supervisor
-        self._bots = bots
 
     async def open(self, bot: BotHandle, message: OpenWebsocket) -> Dialled:
         """Dial for a bot. Raises DialFailed, NoWorker, WorkerError, Overloaded."""
@@ -72,7 +73,7 @@ class Dialling:
         pause_s = FIRST_PAUSE_S
         while not session.over:
             try:
-                await self._move(session)
+                await self._moving.move(session, lambda: self._dial(session))
             except BackbeatError as error:
                 log.warning("dial_again", session=session.id, code=error.code)
                 if not error.retryable:
@@ -82,25 +83,6 @@ class Dialling:
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-    async def _move(self, session: Session) -> None:
-        gone, worker = session.worker, self._supervisor.place()
-        if worker is gone:
-            raise NoWorker("the session's worker is still going away")
-        session.worker = worker
-        worker.sessions.add(session.id)
-        try:
-            await self._dial(session)
-        except BaseException as error:
-            if session.worker is worker and not session.over:
-                session.worker = gone
-                worker.sessions.discard(session.id)
-                if isinstance(error, WorkerError):  # it may only have been slow
-                    self._sessions.forget_at(worker, session)
-            raise
-        log.info("session_moved", session=session.id, worker=worker.name)
-        if session.stranded and session.bot is not None:
-            self._bots.notify(session.bot, MediaMoved(session=session.id))
 
     async def _dial(self, session: Session) -> Dialled:
         assert session.websocket is not None  # noqa: S101 - the caller looked

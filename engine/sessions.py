@@ -8,7 +8,6 @@ transitions are the table in `engine.session`; whatever happens goes through `_m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import structlog
 
 from engine.attachments import Attachments
 from engine.dialling import Dialling
+from engine.moving import Moving
 from engine.placing import Placing
 from engine.registry import Registry
 from engine.session import MAX_KEPT, TRANSITIONS, Session, State
@@ -28,7 +28,6 @@ from ipc.errors import (
     StateError,
     UnknownMessage,
     WorkerDied,
-    WorkerError,
 )
 from ipc.messages import (
     Answer,
@@ -41,7 +40,6 @@ from ipc.messages import (
     Disconnected,
     GetStats,
     LegState,
-    MediaMoved,
     Message,
     Offer,
     Ok,
@@ -78,7 +76,8 @@ class Sessions:
         self._supervisor = supervisor
         self._bots = bots
         self._attachments = Attachments(settings, engine_id, supervisor, bots)
-        self._dialling = Dialling(self, self._attachments, supervisor, bots)
+        self._moving = Moving(self, supervisor, bots)
+        self._dialling = Dialling(self, self._attachments, self._moving, supervisor)
         self._placing = Placing(self, self._attachments, self._dialling)
         self._known = Registry(engine_id, settings.max_sessions)
         self._closing: set[asyncio.Task[None]] = set()
@@ -135,7 +134,7 @@ class Sessions:
             raise cause from None
         answer, opened = answering.result(), opening.result()
         self.begin(session)
-        self._keep(session, self._attach(session, opened))
+        self.keep(session, self._attach(session, opened))
         return answer, session.pc_id
 
     async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
@@ -156,34 +155,10 @@ class Sessions:
         """
         if not session.lost_worker:
             return await self._ask(session, _offer(session, sdp, restart=restart))
-        gone, worker = session.worker, self._supervisor.place()
-        session.worker = worker
-        worker.sessions.add(session.id)
-        try:
-            answer = await self._ask(session, _offer(session, sdp))
-        except BaseException as error:
-            if session.worker is worker and not session.over:
-                session.worker = gone
-                worker.sessions.discard(session.id)
-                if isinstance(error, WorkerError):  # it may only have been slow
-                    self.forget_at(worker, session)
-            raise
-        log.info("session_moved", session=session.id, worker=worker.name)
-        if session.stranded and session.bot is not None:
-            self._bots.notify(session.bot, MediaMoved(session=session.id))
-        else:
+        answer = await self._moving.move(session, lambda: self._ask(session, _offer(session, sdp)))
+        if not session.stranded or session.bot is None:
             self._send_unsent(session)
         return answer
-
-    def forget_at(self, worker: WorkerHandle, session: Session) -> None:
-        """That worker has not the session, whatever it may think."""
-        self._keep(session, self._forget_at(worker, session))
-
-    async def _forget_at(self, worker: WorkerHandle, session: Session) -> None:
-        with contextlib.suppress(BackbeatError):
-            await self._supervisor.request(
-                worker, CloseSession(session=session.id, reason="moved_elsewhere")
-            )
 
     def begin(self, session: Session) -> None:
         """A new session's caller has its answer: it has so long to connect."""
@@ -252,7 +227,7 @@ class Sessions:
             session.listening = session.attached = session.stranded = session.placed = False
             session.bot = None
             log.warning("session_without_bot", session=session.id, reason=reason)
-            self._keep(session, self._reattach(session))
+            self.keep(session, self._reattach(session))
 
     async def _reattach(self, session: Session) -> None:
         """Wait for bots of the session's name until one has attached or the hold is over."""
@@ -397,7 +372,7 @@ class Sessions:
             self._leg_changed(session, gone)
         self._set_deadline(session, self._settings.resume_s, worker.reason)
         if session.websocket is not None:
-            self._keep(session, self._dialling.again(session))
+            self.keep(session, self._dialling.again(session))
 
     def _leg_changed(self, session: Session, message: LegState) -> None:
         session.leg = message.state
@@ -459,7 +434,8 @@ class Sessions:
             loop = asyncio.get_running_loop()
             session.deadline = loop.call_later(after_s, self.close, session, reason)
 
-    def _keep(self, session: Session, work: Coroutine[None, None, None]) -> None:
+    def keep(self, session: Session, work: Coroutine[None, None, None]) -> None:
+        """Do this for the session, until it ends."""
         task = asyncio.create_task(work, name=f"session {session.id[:12]}")
         session.tasks.add(task)
         task.add_done_callback(session.tasks.discard)
