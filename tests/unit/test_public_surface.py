@@ -22,7 +22,7 @@ IPC = {
     "clock": "Clock ManualClock MonotonicClock",
     "codec": "Codec",
     "errors": "AlreadyAttached AuthError BackbeatError BotError BotGone BotRejected ConfigError "
-    "DtlsFailed IceFailed LayoutMismatch LimitError MalformedMessage MessageTooLarge "
+    "DialFailed DtlsFailed IceFailed LayoutMismatch LimitError MalformedMessage MessageTooLarge "
     "NegotiationError NoBot NoWorker Overloaded ProtocolError QuotaExceeded RateLimited "
     "RingClosed RingError SdpRejected SessionClosed SessionNotFound StaleEpoch StateError "
     "UnknownMessage UnsupportedCodec VersionMismatch WorkerDied WorkerError WorkerStalled "
@@ -39,14 +39,14 @@ IPC = {
     "media_stream": "Kind MessageEnd Send StreamFrame StreamHost StreamLink pack unpack",
     "message_stream": "MessageStream Outbound",
     "messages": "Answer AppMessage Beat Candidate Candidates CloseSession Configure Connected "
-    "Dial Dialled Disconnected DropRing Failure Goodbye Hello LegState MediaMoved Message Offer "
-    "OfferSession Ok OpenMedia OpenRing OpenWebrtc OpenWebsocket Placed RawMessage Renegotiate "
-    "RingAttached RingOpened SendMessage SendRaw SessionClosed "
-    "TrackStatus Welcome WorkerBeat WorkerHello WorkerSettings",
+    "Dial Dialled Disconnected DropRing Failure GetStats Goodbye Hello LegState MediaMoved Message "
+    "Offer OfferSession Ok OpenMedia OpenRing OpenWebrtc OpenWebsocket Placed RawMessage "
+    "Renegotiate RingAttached RingOpened SendMessage SendRaw SessionClosed Stats TrackStatus "
+    "Welcome WorkerBeat WorkerHello WorkerSettings",
     "ring_handover": "hear_on unsent",
     "ring_layout": "AudioRing Capture Flushed MicRead Playback RingSpec Samples plan size_bytes "
     "write_header",
-    "runtime_dir": "RuntimeDir current_endpoint default_path",
+    "runtime_dir": "RuntimeDir current_endpoint default_path fresh_path",
     "samples": "AudioFrame",
     "serializers": "FrameSerializer ProtobufFrameSerializer RawPcmFrameSerializer",
     "segment": "Segment names_of new_name unlink_name",
