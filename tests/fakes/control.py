@@ -12,6 +12,8 @@ from engine.supervisor import Supervisor, WorkerHandle, WorkerState
 from ipc.errors import BackbeatError, BotGone, NoBot, NoWorker
 from ipc.messages import (
     Answer,
+    Dial,
+    Dialled,
     Hello,
     LegState,
     Message,
@@ -48,6 +50,8 @@ class FakeSupervisor:
             raise failure
         if isinstance(message, Offer):
             return Answer(sdp="answer")
+        if isinstance(message, Dial):
+            return Dialled(session=message.session)
         return RingOpened() if isinstance(message, OpenRing) else Ok()
 
     def notify(self, _worker: WorkerHandle, message: Message) -> None:
