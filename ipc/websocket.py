@@ -93,7 +93,7 @@ class Websocket(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
             _check("lead_ms", self.lead_ms, 0, MAX_LEAD_MS)
         _check("max_message_bytes", self.max_message_bytes, 1, MAX_MESSAGE_BYTES)
         _check("open_timeout_s", self.open_timeout_s, 0.05, 120)
-        _check("close_timeout_s", self.close_timeout_s, 0, 10)
+        _check("close_timeout_s", self.close_timeout_s, 0, 4)
         for name in ("ping_interval_s", "ping_timeout_s"):
             if (value := getattr(self, name)) is not None:
                 _check(name, value, 0.05, 3_600)

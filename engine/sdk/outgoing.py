@@ -98,7 +98,7 @@ class Outgoing:
         # Never nothing, so that the cursor tells whether it has left.
         flushes, duration = self._flushes, max(1, round(duration_ms * 1000))
         async with self._sending:
-            while not self._closed and (interruptible <= (flushes == self._flushes)):
+            while not self._closed and not (interruptible and flushes != self._flushes):
                 queued = sum(entry.duration for entry in self._entries)
                 room = not self._entries or queued + duration <= MAX_QUEUED_US
                 if room and len(self._entries) < MAX_WAITING and not self._unsent:
@@ -125,10 +125,10 @@ class Outgoing:
         return self.written
 
     async def wait(self, cursor: int) -> bool:
-        """True once what was queued before `cursor` has left, False when a flush cut the last."""
+        """True once the message that ends at `cursor` has left, False when a flush cut it."""
         if cursor <= self.position:
             return True
-        entry = next((one for one in self._entries if one.end >= cursor), None)
+        entry = next((e for e in self._entries if e.end - e.duration < cursor <= e.end), None)
         return await asyncio.shield(entry.left) if entry is not None else False
 
     def flush(self) -> None:

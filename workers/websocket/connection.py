@@ -225,23 +225,22 @@ class Connection(asyncio.Protocol):
 
     def keep_alive(self, now_ns: int) -> None:
         """Each beat: ping when it is time, and give up a server that does not answer."""
-        if now_ns < self._ping_due_ns or not self.is_open:
+        if not self.is_open:
             return
         if self._pinged_ns:
-            waited_ns = now_ns - self._pinged_ns
-            if self._waiting_bytes or self._events:
-                self._ping_due_ns = now_ns + NS_PER_S  # the answer may be among these
-            elif self._ping_timeout_ns and waited_ns >= self._ping_timeout_ns:
+            overdue = now_ns - self._pinged_ns >= self._ping_timeout_ns
+            # The answer may be among what has come and was not handled yet.
+            if overdue and not (self._waiting_bytes or self._events):
                 self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
             return
+        if now_ns < self._ping_due_ns:
+            return
         self._pings += 1
-        self._pinged_ns = now_ns
+        self._ping_due_ns = now_ns + self._ping_interval_ns
+        if self._ping_timeout_ns:
+            self._pinged_ns = now_ns
         self.protocol.send_ping(self._ping_payload())
         self._write()
-        timeout_ns = self._ping_timeout_ns or self._ping_interval_ns
-        self._ping_due_ns = now_ns + min(timeout_ns, self._ping_interval_ns)
-        if not self._ping_timeout_ns:
-            self._pinged_ns = 0
 
     def _ping_payload(self) -> bytes:
         return self._pings.to_bytes(8, "big")

@@ -53,6 +53,7 @@ class Receiver:
         self._waiting: deque[tuple[memoryview, int, int]] = deque()
         self.waiting_bytes = 0
         self._held_since_ns = 0
+        self._piece_ms = PIECE_MS
         self._second = self._told = 0
         # Called when there is room for more.
         self.on_room: Callable[[], None] = lambda: None
@@ -68,6 +69,8 @@ class Receiver:
         self._ring = ring
         self._converter = None
         self._held_since_ns = 0
+        if ring is not None:  # a quarter of a ring that holds little
+            self._piece_ms = min(PIECE_MS, 250 * ring.mic.capacity // ring.mic.hz)
 
     def is_full(self) -> bool:
         """Whether what comes next must wait in the socket."""
@@ -125,7 +128,7 @@ class Receiver:
         was_full, wrote = self.is_full(), False
         while self._waiting and self._has_room(ring, now_ns):
             pcm, hz, channels = self._waiting.popleft()
-            size = hz * PIECE_MS // 1000 * 2 * channels
+            size = hz * self._piece_ms // 1000 * 2 * channels
             if len(pcm) > size:
                 self._waiting.appendleft((pcm[size:], hz, channels))
                 pcm = pcm[:size]
@@ -140,7 +143,7 @@ class Receiver:
 
     def _has_room(self, ring: WorkerRing, now_ns: int) -> bool:
         unread = ring.mic_written - ring.mic_read
-        if unread + ring.mic.hz * (PIECE_MS + FRAME_MS) // 1000 <= ring.mic.capacity:
+        if unread + ring.mic.hz * (self._piece_ms + FRAME_MS) // 1000 <= ring.mic.capacity:
             self._held_since_ns = 0
             return True
         if ring.mic_want == NEVER:  # nobody listens: the ring keeps the newest

@@ -286,3 +286,34 @@ def test_what_a_closing_connection_refuses_is_not_lost() -> None:
     world.sender.link, world.link = again.as_connection, again
     world.beat(12)
     assert world.pcm() == pattern(0, 3_200)
+
+
+class Hum:
+    """A mixer whose background is one value."""
+
+    def __init__(self) -> None:
+        self.spoken: list[bool] = []
+
+    def sounds(self, _hz: int) -> bool:
+        return True
+
+    def mix(self, frame: Any, _channels: int, *, speaking: bool) -> None:
+        self.spoken.append(speaking)
+        frame += 1
+
+
+def test_a_background_goes_on_under_the_speech_and_without_it() -> None:
+    world = World()
+    hum = Hum()
+    world.sender.mixer = hum  # type: ignore[assignment]  # a fake
+    world.beat(4)
+    speech = np.full(640, 1_000, np.int16)
+    world.bot.write_speaker(memoryview(speech.tobytes()))
+    world.bot.end()
+    world.beat(8)
+    samples = np.frombuffer(world.pcm(), np.int16)
+    assert set(np.unique(samples)) == {1, 1_001}
+    assert np.count_nonzero(samples == 1_001) == 640
+    assert hum.spoken.count(True) == 1
+    assert world.times_ms() == [0, 0, *(40 * number for number in range(1, 6))]
+    assert world.bot.playback().cursor == 640
