@@ -109,6 +109,19 @@ def test_what_has_left_is_told_piece_by_piece(world: World) -> None:
     assert world.begin(world.playout.wait(0)).result() is True
 
 
+def test_what_is_known_to_have_left_is_told_at_once(world: World) -> None:
+    playout = world.playout
+    world.begin(playout.write(pcm(1, 80)))
+    assert not playout.has_left(1)
+    world.sends(40)
+    assert playout.has_left(40 * MS)
+    assert not playout.has_left(40 * MS + 1)
+    playout.flush()
+    world.sends(0)
+    assert playout.has_left(40 * MS)
+    assert not playout.has_left(80 * MS)
+
+
 def test_a_flush_ends_the_write_and_the_waits(world: World) -> None:
     writing = world.begin(world.playout.write(pcm(1, 400)))
     waiting = world.begin(world.playout.wait(400 * MS))
