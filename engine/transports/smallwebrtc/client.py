@@ -84,6 +84,8 @@ class SmallWebRTCClient:
         self._closing = False
         # Whether `on_client_connected` was told and its counterpart was not.
         self._announced = False
+        # Whether nobody came yet, nor is known to have given up.
+        self._awaited = True
         self._playout: SessionPlayout | None = None
         self._sum: Sum | None = None
         for event, handler in (
@@ -159,6 +161,8 @@ class SmallWebRTCClient:
                 await self._open(params)
             except SessionClosed:
                 log.info("the caller of %s left before the bot was there", self._connection)
+                # The end may have been told before anybody listened.
+                await self._ended(self._connection)
             except BaseException:
                 self._users -= 1
                 raise
@@ -333,7 +337,7 @@ class SmallWebRTCClient:
             self._playout.changed()
         if self._params is None or self._announced:
             return
-        self._announced = True
+        self._announced, self._awaited = True, False
         await self._callbacks.on_client_connected(self._connection)
 
     async def _caller_gone(self, _connection: Any) -> None:
@@ -343,6 +347,8 @@ class SmallWebRTCClient:
 
     async def _ended(self, connection: Any) -> None:
         self._opened.set()
+        # Whoever never came is told of as well: a bot that waits for the end would wait on.
+        self._announced, self._awaited = self._announced or self._awaited, False
         await self._caller_gone(connection)
 
     async def _message_came(self, _connection: Any, message: Any) -> None:

@@ -200,6 +200,19 @@ async def test_coming_and_going_are_told_in_pairs_and_not_what_we_did_ourselves(
     assert told.names[4:] == [came]
 
 
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_caller_who_never_came_is_told_gone_once(
+    connection: FakeConnection, told: Told, late: bool
+) -> None:
+    if late:
+        connection.fails = SessionClosed("left")
+    client = await open_client(connection, told)
+    for _ in range(2):
+        await connection.tell("closed")
+    assert told.names == ["on_client_disconnected"]
+    await client.disconnect()
+
+
 async def test_messages_and_tracks_are_told(connection: FakeConnection, told: Told) -> None:
     await open_client(connection, told)
     await connection.tell("app-message", {"a": 1})
