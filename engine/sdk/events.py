@@ -88,7 +88,8 @@ class Events:
         if not self._handlers[event] and event in self._kept:
             self._kept[event].append(arguments)
         for handler in self._handlers[event]:
-            if len(self._running) >= MAX_RUNNING:
+            # The end comes once, and whoever misses it waits for ever.
+            if len(self._running) >= MAX_RUNNING and event != "closed":
                 self.dropped += 1
                 continue
             task = asyncio.create_task(self._handle(handler, arguments), name=f"on {event}")
