@@ -64,7 +64,7 @@ class QueueSender:
                     self._ahead, self._dry = 0, True
                 return
             # What lasts no time follows what it stands behind at once.
-            if self._ahead > self._lead and message.duration > 1:
+            if self._ahead >= self._lead + BEAT_US and message.duration > 1:
                 return
             if not link.send(message.data):
                 return

@@ -1,8 +1,8 @@
 """From the speaker ring to a WebSocket: chunks, as far ahead as the receiver needs, no further.
 
 A beat is 20 ms of the pacer's and counts as 20 ms played there, so nothing drifts. `ahead` is
-how much the receiver has: a chunk leaves while that is not above the lead. What leaves is
-committed with its time, so position, marks and a flush's answer are those of any other call.
+how much the receiver has: chunks leave until it will have the lead at the next beat, too. What
+leaves is committed with its time, so position, marks and a flush's answer are as in any call.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Sender:
         was = self._beat or speaker.hz * FRAME_MS // 1000
         self._beat = speaker.hz * FRAME_MS // 1000
         self._ahead = self._ahead * self._beat // was
-        self._chunk = speaker.hz * websocket.chunk_ms // 1000
+        # In a ring that holds little a whole chunk would never be there.
+        self._chunk = min(speaker.hz * websocket.chunk_ms // 1000, speaker.capacity // 2)
         lead_ms = websocket.chunk_ms if websocket.lead_ms is None else websocket.lead_ms
         self._lead = speaker.hz * lead_ms // 1000
         self._hz = websocket.out_hz or speaker.hz
@@ -140,7 +141,7 @@ class Sender:
                 self._ahead, self._dry = 0, True
             return
         for _ in range(MAX_BURST):
-            if self._ahead > self._lead:
+            if self._ahead >= self._lead + self._beat:
                 return
             count = self._due_samples(ring)
             mixer = self.mixer if self.mixer is not None and self._sounds(ring) else None

@@ -106,12 +106,12 @@ def test_mono_and_stereo_have_the_same_pace(hz: int, channels: int) -> None:
 
 
 @pytest.mark.parametrize("chunk_ms", [10, 20, 30, 50, 70, 200])
-def test_no_chunk_is_late_and_none_is_early_by_more_than_a_beat(chunk_ms: int) -> None:
+def test_no_chunk_is_late_and_none_is_early_by_a_beat(chunk_ms: int) -> None:
     world = World(chunk_ms=chunk_ms)
     world.keep_saying(300)
     for number, at in enumerate(world.times_ms()):
         needed = (number - 1) * chunk_ms  # one chunk of lead
-        assert needed - 20 < at < needed + 20 or at == 0
+        assert needed - 20 < at <= needed or at == 0
 
 
 @pytest.mark.parametrize("hz", [8_000, 12_000, 16_000, 24_000, 48_000])
