@@ -31,8 +31,9 @@ RENEGOTIATION_S = 2.0
 DEFAULT_HZ = 48_000
 STATES = ("new", "connecting", "connected", "disconnected", "closed", "failed")
 EVENTS = ("app-message", "track-started", "track-ended", "track-status", *STATES)
+WORKER_FAULTS = {"worker_died", "worker_stalled"}
 # Reasons for which a session ends without ever having had a caller.
-FAILURES = {"ice_failed", "offer_failed", "no_worker", "worker_died", "worker_stalled"}
+FAILURES = {"ice_failed", "offer_failed", "no_worker"} | WORKER_FAULTS
 
 
 @dataclasses.dataclass
@@ -53,8 +54,9 @@ class SmallWebRTCConnection(BaseObject):
     track)`, `track-status(connection, receiver_index, enabled)`, and the states `new`,
     `connecting`, `connected`, `disconnected`, `closed`, `failed`, each with the connection.
 
-    A caller who comes back within the 5 s before it counts as lost is not announced again;
-    after that `disconnected` was told, and `connected` is told anew.
+    A caller who comes back within the 5 s before it counts as lost is not announced again, nor
+    one who comes back because a media worker died; after that `disconnected` was told, and
+    `connected` is told anew.
     """
 
     def __init__(
@@ -299,9 +301,13 @@ class SmallWebRTCConnection(BaseObject):
             self._tell("track-started", track)
         self._flush_messages()
 
-    def _caller_gone(self) -> None:
-        if self._state == "connected":
-            self._state = "disconnected"
+    def _caller_gone(self, reason: str) -> None:
+        if self._state != "connected":
+            return
+        self._state = "disconnected"
+        # A worker's death is no farewell: the caller comes back to another one, and a bot that
+        # hangs up on "disconnected" would end the call. If nobody comes, "closed" tells.
+        if reason not in WORKER_FAULTS:
             self._announced = False
             self._tell("disconnected")
 
