@@ -128,8 +128,10 @@ class WorkerRing(AudioRing):
         self._taken = max(self._taken, old.taken)
         self.open_room(old.speaker_sent)
         words = self._words
-        start = max(old.mic_read, old._words[MIC_TAIL], words[MIC_WRITE])
         end = old.mic_written
+        start = max(old.mic_read, old._words[MIC_TAIL], words[MIC_WRITE])
+        # The bot that is gone may have spoiled any of these words.
+        start = max(start, end - old.mic.capacity)
         if start > words[MIC_WRITE]:
             self.skip_mic(start)
         while start < end:

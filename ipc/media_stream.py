@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VERSION = 1
 HEADER = struct.Struct("<BBHIQQQ")
 TRIP = struct.Struct("<II")
+MOST_US = (1 << 32) - 1
 # Flags of a MESSAGE: it is text, and a flush does not take it.
 TEXT, LASTING = 1, 2
 # 1 s of 20 ms frames in the sockets' queues; the rings hold the rest.
@@ -240,7 +241,8 @@ class StreamHost:
                 cursor=playback.cursor,
                 ns=playback.ns,
                 arg=playback.rtp_timestamp,
-                payload=TRIP.pack(playback.rtt_us, playback.jitter_us),
+                # The peer says what they are, and it may say anything.
+                payload=TRIP.pack(min(playback.rtt_us, MOST_US), min(playback.jitter_us, MOST_US)),
             )
             if self._send(stream.peer, frame):
                 stream.anchored = playback.cursor

@@ -168,6 +168,19 @@ def test_a_worker_hands_over_whatever_the_last_bot_stored(
     assert 0 <= new.worker.speaker_waiting() <= new.worker.speaker.capacity
 
 
+@pytest.mark.parametrize("value", [2**40, 2**63])
+def test_a_bot_that_spoiled_the_workers_words_leaves_no_more_than_a_ring(
+    ends: Ends, value: int
+) -> None:
+    ends.worker.write_mic(pcm(0, 200, ends.spec.mic_channels))
+    new = hand_over(ends)
+    poke(ends, ring_layout.MIC_WRITE, value)
+
+    new.worker.continue_from(ends.worker)
+
+    assert new.bot.mic_waiting() == new.bot.mic.capacity
+
+
 def test_what_was_taken_and_has_not_left_may_be_taken_again(ends: Ends) -> None:
     channels = ends.spec.speaker_channels
     ends.bot.write_speaker(pcm(0, 30, channels))
