@@ -9,7 +9,9 @@ import asyncio
 import dataclasses
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import AliasChoices, Field
 
 from engine.transports.smallwebrtc.connection import IceServer, SmallWebRTCConnection
 from engine.transports.smallwebrtc.munging import smallwebrtc_sdp_munging
@@ -29,7 +31,10 @@ class SmallWebRTCRequest:
     type: str
     pc_id: str | None = None
     restart_pc: bool | None = None
-    request_data: Any | None = None
+    # As the body of a FastAPI route, too, it is read in both spellings.
+    request_data: Annotated[
+        Any | None, Field(validation_alias=AliasChoices("request_data", "requestData"))
+    ] = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -138,8 +143,10 @@ class SmallWebRTCRequestHandler:
         known = self._connections.get(request.pc_id) if request.pc_id else None
         if known is not None:
             await known.renegotiate(request.sdp, request.type, bool(request.restart_pc))
-            # A caller that missed this answer comes again with the id that it knows.
-            self._connections[known.pc_id] = known
+            # A caller that missed this answer comes again with the id that it knows. Not when the
+            # call has ended meanwhile: then nobody would forget it any more.
+            if not known.session.closed:
+                self._connections[known.pc_id] = known
             return self._munged(known.get_answer())
         connection = self.connection_class(self._ice_servers)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aiortc.sdp import candidate_from_sdp, candidate_to_sdp
+from pydantic import TypeAdapter
 
 from engine.transports.smallwebrtc.candidates import as_candidate
 from engine.transports.smallwebrtc.munging import smallwebrtc_sdp_munging
@@ -50,8 +51,10 @@ def test_with_a_host_only_its_own_candidate_stays() -> None:
     ],
 )
 def test_request_data_is_read_in_both_spellings(body: dict[str, object], data: object) -> None:
-    request = SmallWebRTCRequest.from_dict({"sdp": "v=0", "type": "offer", **body})
-    assert request.request_data == data
+    given = {"sdp": "v=0", "type": "offer", **body}
+    assert SmallWebRTCRequest.from_dict(given).request_data == data
+    # A FastAPI route reads its body so.
+    assert TypeAdapter(SmallWebRTCRequest).validate_python(given).request_data == data
 
 
 def test_a_request_without_an_offer_is_refused() -> None:
