@@ -16,6 +16,7 @@ from ipc.errors import SdpRejected, UnsupportedCodec
 MAX_SDP_BYTES = 64 * 1024
 MAX_SECTIONS = 32
 MAX_CANDIDATES = 20  # of one section
+MAX_SOURCES = 64  # lines of one section that describe its SSRCs
 OPUS_FMTP = "usedtx=0;useinbandfec=1"
 AUDIO_CODECS = re.compile(r"(opus/48000/2|PCMU/8000|PCMA/8000)(/1)?$", re.IGNORECASE)
 STATIC_AUDIO = {"0", "8"}
@@ -75,7 +76,7 @@ class Offer:
         kept = {sections[i].mid for i in served}
         lines = [_keep_bundle(line, kept) for line in session]
         for index in served:
-            lines += _with_few_candidates(sections[index].lines)
+            lines += _with_few_of_each(sections[index].lines)
         text = "\r\n".join(line for line in lines if line) + "\r\n"
         return cls(session, sections, served, sections[audio], text)
 
@@ -241,15 +242,17 @@ def ice_name_of(sdp: str) -> str:
     return match.group(1) if match else ""
 
 
-def _with_few_candidates(lines: list[str]) -> list[str]:
-    # aioice pairs and sorts them all for each one that is added: hundreds would hold the beat.
-    left = MAX_CANDIDATES
+def _with_few_of_each(lines: list[str]) -> list[str]:
+    # aioice pairs and sorts all candidates for each one that is added, and aiortc looks through
+    # all sources for each line of one: hundreds would hold the beat.
+    left = {"a=candidate:": MAX_CANDIDATES, "a=ssrc:": MAX_SOURCES}
     kept: list[str] = []
     for line in lines:
-        if line.startswith("a=candidate:"):
-            if _is_mdns(line) or not left:
+        kind = line[: line.find(":") + 1]
+        if kind in left:
+            if _is_mdns(line) or not left[kind]:
                 continue
-            left -= 1
+            left[kind] -= 1
         kept.append(line)
     return kept
 
