@@ -39,6 +39,8 @@ class Home:
     def __init__(self, endpoint: str) -> None:
         """Without `endpoint`, an engine is started for it."""
         self._endpoint = endpoint
+        # Of this loop, which ends it before itself.
+        self._engine: Engine | None = None
         self._users = 0
         self._lingering: asyncio.TimerHandle | None = None
         self._life: AsyncGenerator[Bot, None] | None = None
@@ -56,6 +58,7 @@ class Home:
         if home is None or home._ending is not None:
             home = here[endpoint] = cls(endpoint)
             if engine is not None and engine.loop is loop:
+                home._engine = engine
                 engine.before_close.append(home.end)
         home._users += 1
         if home._lingering is not None:
@@ -119,6 +122,8 @@ class Home:
         here = _homes.get(asyncio.get_running_loop(), {})
         if here.get(self._endpoint) is self:
             del here[self._endpoint]
+        if self._engine is not None and self.end in self._engine.before_close:
+            self._engine.before_close.remove(self.end)
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._life is not None:
