@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_WAITING_BYTES = 1 << 20
 # A bot that has asked for rings and does not take them must not hold the messages up for long.
 MAX_HOLD_NS = 10 * NS_PER_S
+# One that does not listen may only not have begun.
+DEAF_HOLD_NS = 2 * NS_PER_S
 MIN_HZ, MAX_HZ = 4_000, 192_000
 # Converted at once: bounds what one slot does for a message of many seconds.
 PIECE_MS = 200
@@ -146,11 +148,11 @@ class Receiver:
         if unread + ring.mic.hz * (self._piece_ms + FRAME_MS) // 1000 <= ring.mic.capacity:
             self._held_since_ns = 0
             return True
-        if ring.mic_want == NEVER:  # nobody listens: the ring keeps the newest
-            return True
         if not self._held_since_ns:
             self._held_since_ns = now_ns
-        return now_ns - self._held_since_ns > MAX_HOLD_NS
+        # When nobody listens, or not any more, the ring keeps the newest.
+        hold_ns = DEAF_HOLD_NS if ring.mic_want == NEVER else MAX_HOLD_NS
+        return now_ns - self._held_since_ns > hold_ns
 
     def _expire(self, now_ns: int) -> None:
         """No ring comes: do not keep the messages behind the audio from the bot for ever."""
