@@ -67,6 +67,8 @@ class Receiver:
         self._kind = -1
         self._decoder: decoders.Decoder | None = None
         self._pcm = memoryview(b"")
+        # By codec: to make one takes milliseconds, and a caller may change with every packet.
+        self._decoders: dict[str, tuple[decoders.Decoder, memoryview]] = {}
         self._paused = False
         # How many samples the concealment of speech that breaks off still lasts.
         self._tail = 0
@@ -146,20 +148,21 @@ class Receiver:
     def ring(self, ring: WorkerRing | None) -> None:
         old, self._ring = self._ring, ring
         if ring is None or old is None or not _same_shape(old, ring):
-            self._close_decoder()
+            self._close_decoders()
 
     def stop(self) -> None:
         """Take nothing more."""
         self._unprotector = None
         self.reorder.due_ns = NEVER_NS
         self._ring = None
-        self._close_decoder()
+        self._close_decoders()
 
-    def _close_decoder(self) -> None:
-        decoder, self._decoder, self._kind = self._decoder, None, -1
+    def _close_decoders(self) -> None:
+        self._decoder, self._kind = None, -1
         self._tail = 0
-        if decoder is not None:
+        for decoder, _ in self._decoders.values():
             decoder.close()
+        self._decoders.clear()
 
     # -- per packet ---------------------------------------------------------------------------
 
@@ -315,7 +318,7 @@ class Receiver:
             return self._clock_hz // 50
         decoder = self._decoder
         if decoder is None or kind != self._kind:
-            decoder = self._make_decoder(codec, ring)
+            decoder = self._choose_decoder(codec, ring)
             self._kind = kind
         # Of nothing, decoders make as much as they can.
         count = decoder.decode(data, length) if length else 0
@@ -331,7 +334,7 @@ class Receiver:
         if self._decoder is None:  # who begins with a pause has not said a word yet
             for kind, (codec, _) in self._kinds.items():
                 if codec in G711:
-                    self._make_decoder(codec, ring)
+                    self._choose_decoder(codec, ring)
                     self._kind = kind
                     break
         if self._decoder is not None:
@@ -384,12 +387,15 @@ class Receiver:
         self._wrote = True
         ring.write_mic(self._pcm[: count * ring.mic.stride])
 
-    def _make_decoder(self, codec: str, ring: WorkerRing) -> decoders.Decoder:
-        self._close_decoder()
-        name = codec if codec == "opus" else codec.upper()
-        decoder = decoders.decoder(name, ring.mic.hz, ring.mic.channels)
-        self._decoder, self._pcm = decoder, decoder.pcm.data.cast("B")
-        return decoder
+    def _choose_decoder(self, codec: str, ring: WorkerRing) -> decoders.Decoder:
+        self._tail = 0
+        found = self._decoders.get(codec)
+        if found is None:
+            name = codec if codec == "opus" else codec.upper()
+            made = decoders.decoder(name, ring.mic.hz, ring.mic.channels)
+            found = self._decoders[codec] = made, made.pcm.data.cast("B")
+        self._decoder, self._pcm = found
+        return self._decoder
 
 
 def _same_shape(one: WorkerRing, other: WorkerRing) -> bool:

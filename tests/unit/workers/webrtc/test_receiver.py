@@ -11,7 +11,7 @@ import pytest
 from ipc.clock import NS_PER_MS
 from tests.fakes.audio import level_db, pitch_hz, tone
 from tests.fakes.incoming import CN, DTMF, PCMU, SSRC, TONE, Call
-from workers.audio import g711
+from workers.audio import decoder, g711
 from workers.webrtc import rtcp
 from workers.webrtc.receiver import Receiver
 
@@ -124,6 +124,27 @@ def test_another_payload_type_is_another_decoder_and_another_clock(call: Call) -
     heard = call.heard()
     assert abs(len(heard) - (10 + 25) * 960) <= 2 * 960
     assert abs(pitch_hz(heard[-20 * 960 :], 48_000) - 440) < 5
+
+
+def test_a_caller_who_changes_the_codec_with_every_packet_has_one_decoder_of_each(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = decoder.decoder
+
+    def counted(codec: str, hz: int, channels: int) -> decoder.Decoder:
+        made.append(codec)
+        return make(codec, hz, channels)
+
+    monkeypatch.setattr(decoder, "decoder", counted)
+    for number, payload in enumerate(TONE):
+        if number % 2:
+            call.rtp(number, b"\xff" * 160, kind=PCMU)
+        else:
+            call.rtp(number, payload)
+        call.wait(20)
+    assert made == ["opus", "PCMU"]
+    assert abs(len(call.heard()) - 48_000) <= 2 * 960
 
 
 # -- what is no media ---------------------------------------------------------------------
