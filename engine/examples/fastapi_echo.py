@@ -1,8 +1,7 @@
 """The documented transport in a FastAPI application of one's own: it says what it hears.
 
-    uvicorn engine.examples.fastapi_echo:app
-
-With a `serve` running on this machine its workers carry the calls; else some are started here.
+`uvicorn engine.examples.fastapi_echo:app`: with a `serve` running on this machine its workers
+carry the calls; else some are started here.
 """
 
 from typing import Any
@@ -10,54 +9,43 @@ from typing import Any
 from fastapi import BackgroundTasks, FastAPI
 
 from engine.transports.base import TransportParams
-from engine.transports.frames import Frame, InputAudioRawFrame, OutputAudioRawFrame
-from engine.transports.processors import (
-    FrameDirection,
-    FrameProcessor,
-    Pipeline,
-    PipelineRunner,
-    PipelineTask,
-)
-from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
-from engine.transports.smallwebrtc.request_handler import (
-    SmallWebRTCRequest,
-    SmallWebRTCRequestHandler,
-)
+from engine.transports.frames import InputAudioRawFrame, OutputAudioRawFrame
+from engine.transports.processors import FrameProcessor, Pipeline, PipelineRunner, PipelineTask
+from engine.transports.smallwebrtc.request_handler import SmallWebRTCRequest as Offer
+from engine.transports.smallwebrtc.request_handler import SmallWebRTCRequestHandler
 from engine.transports.smallwebrtc.transport import SmallWebRTCTransport
 
-app = FastAPI()
-handler = SmallWebRTCRequestHandler()
+app, handler = FastAPI(), SmallWebRTCRequestHandler()
 
 
 class Echo(FrameProcessor):
-    """Turns what is heard into what is said."""
+    """Every frame goes on; the caller's audio as the bot's."""
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Every frame goes on; the caller's audio as the bot's."""
+    async def process_frame(self, frame: Any, direction: Any) -> None:  # noqa: D102
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
             frame = OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
         await self.push_frame(frame, direction)
 
 
-async def run_bot(connection: SmallWebRTCConnection) -> None:
+async def run_bot(connection: Any) -> None:
     """One call."""
     params = TransportParams(audio_in_enabled=True, audio_out_enabled=True)
     transport = SmallWebRTCTransport(connection, params)
     task = PipelineTask(Pipeline([transport.input(), Echo(), transport.output()]))
 
     @transport.event_handler("on_client_disconnected")
-    async def on_client_disconnected(transport: SmallWebRTCTransport, client: Any) -> None:
+    async def on_client_disconnected(transport: Any, client: Any) -> None:
         await task.cancel()
 
     await PipelineRunner(handle_sigint=False).run(task)
 
 
 @app.post("/api/offer")
-async def offer(request: SmallWebRTCRequest, background: BackgroundTasks) -> Any:
+async def offer(request: Offer, background: BackgroundTasks) -> Any:
     """A caller's offer; the bot runs beside the answer."""
 
-    async def call(connection: SmallWebRTCConnection) -> None:
+    async def call(connection: Any) -> None:
         background.add_task(run_bot, connection)
 
     return await handler.handle_web_request(request, call)
