@@ -49,6 +49,8 @@ class BaseInputTransport(FrameProcessor):
         self._params = params
         self._sample_rate = 0
         self._prepared = False
+        # Whether a StopFrame has left it set up for another task.
+        self._kept = False
         # A StopFrame holds the input until the next StartFrame.
         self._paused = False
         self._streaming = params.audio_in_stream_on_start
@@ -83,11 +85,17 @@ class BaseInputTransport(FrameProcessor):
     # -- life -------------------------------------------------------------------------------
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
-        """Take the rates. Raises StateError(`set_up`) when that was done and not cleaned up."""
-        if self._prepared:
+        """Take the rates. Raises StateError(`set_up`) when that was done and not cleaned up.
+
+        After a StopFrame another task takes it over as it is.
+        """
+        if self._prepared and not self._kept:
             raise StateError(f"{self} is set up already", code="set_up")
         self._prepared = True
         await super().setup(setup)
+        if self._kept:
+            self._kept = False
+            return
         self._sample_rate = self._params.audio_in_sample_rate or setup.audio_in_sample_rate
         if self._params.audio_in_filter is not None:
             await self._params.audio_in_filter.start(self._sample_rate)
@@ -98,7 +106,7 @@ class BaseInputTransport(FrameProcessor):
         await self._end_audio()
         if self._prepared and self._params.audio_in_filter is not None:
             await self._params.audio_in_filter.stop()
-        self._prepared = False
+        self._prepared = self._kept = False
 
     async def start(self, frame: StartFrame) -> None:
         """The pipeline starts. Subclasses call `set_transport_ready` here."""
@@ -222,6 +230,7 @@ class BaseInputTransport(FrameProcessor):
             await self.push_frame(frame, direction)
             await self.stop(frame)
         elif isinstance(frame, StopFrame):
+            self._kept = True
             await self.push_frame(frame, direction)
             await self.pause(frame)
         elif isinstance(frame, FilterControlFrame) and self._params.audio_in_filter is not None:

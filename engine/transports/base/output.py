@@ -29,6 +29,7 @@ from engine.transports.frames import (
     OutputTransportReadyFrame,
     SpriteFrame,
     StartFrame,
+    StopFrame,
     SystemFrame,
     TTSStoppedFrame,
 )
@@ -58,6 +59,8 @@ class BaseOutputTransport(FrameProcessor):
         self._audio_chunk_size = 0
         self._media_senders: dict[str | None, Sender] = {}
         self._prepared = False
+        # Whether a StopFrame has left it set up for another task.
+        self._kept = False
         self._pressing: asyncio.Task[None] | None = None
 
     @property
@@ -81,11 +84,17 @@ class BaseOutputTransport(FrameProcessor):
     # -- life -------------------------------------------------------------------------------
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
-        """Take the rates. Raises StateError(`set_up`) when that was done and not cleaned up."""
-        if self._prepared:
+        """Take the rates. Raises StateError(`set_up`) when that was done and not cleaned up.
+
+        After a StopFrame another task takes it over as it is.
+        """
+        if self._prepared and not self._kept:
             raise StateError(f"{self} is set up already", code="set_up")
         self._prepared = True
         await super().setup(setup)
+        if self._kept:
+            self._kept = False
+            return
         params = self._params
         self._sample_rate = params.audio_out_sample_rate or setup.audio_out_sample_rate
         samples = self._sample_rate // 100 * params.audio_out_10ms_chunks
@@ -103,7 +112,7 @@ class BaseOutputTransport(FrameProcessor):
         self._media_senders.clear()
         if self._prepared and self._params.audio_out_filter is not None:
             await self._params.audio_out_filter.stop()
-        self._prepared = False
+        self._prepared = self._kept = False
 
     async def start(self, frame: StartFrame) -> None:
         """The pipeline starts. Subclasses call `set_transport_ready` here."""
@@ -254,6 +263,7 @@ class BaseOutputTransport(FrameProcessor):
         elif isinstance(frame, SystemFrame) or direction is FrameDirection.UPSTREAM:
             await self.push_frame(frame, direction)
         else:
+            self._kept = self._kept or isinstance(frame, StopFrame)
             await self._handle_frame(frame)
 
     def _sender_of(self, frame: Frame) -> Sender | None:

@@ -34,8 +34,9 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):
         """Connect."""
         await super().setup(setup)
         await self._client.setup(self._params, setup)
-        self._attached = True
-        await self._client.connect()
+        if not self._attached:  # after a StopFrame it still is
+            self._attached = True
+            await self._client.connect()
 
     async def cleanup(self) -> None:
         """Let go of the caller. Safe to call twice."""

@@ -1,0 +1,61 @@
+"""A StopFrame leaves a transport as it is, and another task goes on with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from engine.transports.base import BaseInputTransport, BaseOutputTransport, TransportParams
+from engine.transports.frames import (
+    InputAudioRawFrame,
+    OutputAudioRawFrame,
+    StartFrame,
+    StopFrame,
+)
+from engine.transports.processors import Pipeline, PipelineTask
+from tests.support import until
+
+PARAMS: Any = {"audio_in_enabled": True, "audio_out_enabled": True, "audio_out_end_silence_secs": 0}
+
+
+class In(BaseInputTransport):
+    """An input that is ready at the start."""
+
+    async def start(self, frame: StartFrame) -> None:
+        await super().start(frame)
+        await self.set_transport_ready(frame)
+
+
+class Out(BaseOutputTransport):
+    """Keeps what is written."""
+
+    def __init__(self, params: TransportParams) -> None:
+        super().__init__(params)
+        self.written = bytearray()
+
+    async def start(self, frame: StartFrame) -> None:
+        await super().start(frame)
+        await self.set_transport_ready(frame)
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        self.written += frame.audio
+        return True
+
+
+async def test_another_task_goes_on_after_a_stop() -> None:
+    params = TransportParams(**PARAMS)
+    into, out = In(params), Out(params)
+    pipeline = Pipeline([into, out])
+    for number in (1, 2):
+        task = PipelineTask(pipeline)
+        running = asyncio.create_task(task.run())
+        await task.queue_frame(OutputAudioRawFrame(bytes([number]) * 1920, 24_000, 1))
+        await until(lambda number=number: len(out.written) == number * 1920)  # type: ignore[misc]
+        await into.push_audio_frame(InputAudioRawFrame(bytes(640), 16_000, 1))
+        if number == 1:
+            await task.queue_frame(StopFrame())
+        else:
+            await task.end()
+        await asyncio.wait_for(running, 10)
+        assert (into.is_usable, out.is_usable) == (True, True)
+    assert out.written == b"\1" * 1920 + b"\2" * 1920
