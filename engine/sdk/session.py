@@ -303,9 +303,10 @@ class Session(Signaling):
 
         connected(resumed), disconnected(reason), closed(reason), message(data),
         track(receiver_index, enabled), mark(mark), and for a session that the bot has placed
-        peer(state): connecting, connected, lost or closed. Handlers may take fewer arguments. At
-        most 256 run at once; what happens beyond is counted in `dropped_events`. The first
-        handler of an event also gets the last 256 that came before it, but for marks.
+        peer(state): connecting, connected, lost or closed; of a WebSocket raw(data), a message
+        that is not audio. Handlers may take fewer arguments. At most 256 run at once; what
+        happens beyond is counted in `dropped_events`. The first handler of an event also gets
+        the last 256 that came before it, but for marks.
         """
         self._events.check(event)
 
