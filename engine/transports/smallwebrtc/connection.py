@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MICROPHONE, CAMERA, SCREEN = range(3)
 MAX_WAITING = 256
+MAX_TOLD = 1024  # half of it for what callers send, so that no flood hides their end
 RENEGOTIATION_S = 2.0
 DEFAULT_HZ = 48_000
 STATES = ("new", "connecting", "connected", "disconnected", "closed", "failed")
@@ -343,7 +344,8 @@ class SmallWebRTCConnection(BaseObject):
     # -- telling ------------------------------------------------------------------------------
 
     def _tell(self, event: str, *arguments: Any) -> None:
-        if len(self._waiting) >= MAX_WAITING:
+        sent = event in ("app-message", "track-status")
+        if len(self._waiting) >= (MAX_TOLD // 2 if sent else MAX_TOLD):
             log.error("%s: handlers are too slow, %s is left out", self, event)
             return
         self._waiting.append((event, arguments))
