@@ -80,11 +80,16 @@ class SendMessage(Message):
 
 
 class AppMessage(Message):
-    """Worker to engine to bot: an app message of the caller, at mic cursor `cursor`."""
+    """Worker to engine to bot: an app message of the caller, at mic cursor `cursor`.
+
+    With `unread`, `data` is a text that is still to be read as JSON, and is meant as it is if it
+    is none: long ones are not read where the beat would wait for it.
+    """
 
     session: str
     data: Any
     cursor: int = 0
+    unread: bool = False
 
 
 class RawMessage(Message):

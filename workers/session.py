@@ -27,6 +27,7 @@ from workers import stats
 from workers.background import Background
 from workers.sounds import Sounds
 from workers.totals import Totals
+from workers.webrtc.data_channel import Unread
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -273,13 +274,17 @@ class Session:
         log.warning("nothing has come from the caller of %s for 2 s", self.id)
 
     def _caller_said(self, data: Any) -> None:
+        unread = isinstance(data, Unread)
+        if unread:
+            data = str(data)
         try:
             check_data(data)
         except ProtocolError:
             if self.leg is not None:
                 self.leg.data.malformed += 1
             return
-        self._report(AppMessage(session=self.id, data=data, cursor=self._mic_cursor()))
+        cursor = self._mic_cursor()
+        self._report(AppMessage(session=self.id, data=data, cursor=cursor, unread=unread))
 
     def _track_changed(self, receiver_index: int, enabled: bool) -> None:
         self._report(

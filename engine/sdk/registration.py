@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import time
@@ -337,7 +338,8 @@ class Registration:
         elif isinstance(message, Disconnected):
             session.caller_disconnected(message.reason)
         elif isinstance(message, AppMessage):
-            session.message_arrived(message.data, message.cursor)
+            data = _read(message.data) if message.unread else message.data
+            session.message_arrived(data, message.cursor)
         elif isinstance(message, TrackStatus):
             session.track_changed(message.receiver_index, message.enabled, message.cursor)
         elif isinstance(message, LegState):
@@ -354,3 +356,11 @@ class Registration:
             session.ended(message.reason)
         else:
             raise UnknownMessage(f"a bot does not take {type(message).__name__}")
+
+
+def _read(text: str) -> Any:
+    """What a text says as JSON, or the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -54,6 +54,7 @@ async def test_every_kind_of_message_arrives_as_it_was_sent(runtime_dir: Path) -
         {"a": [1, 2.5, None, True, {"b": "ä\u2028\U0001f600"}]},
         [1, 2],
         "words that are no JSON",
+        "more words " * 1_000,
         b"\x00\x01\xff",
         "",
         {"type": "text", "text": "x" * 60_000},

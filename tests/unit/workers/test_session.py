@@ -15,6 +15,7 @@ from ipc.messages import AppMessage, LegState, Message, TrackStatus
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.session import MAX_HELD, Rings, Session
+from workers.webrtc.data_channel import Unread
 
 if TYPE_CHECKING:
     from ipc.bell import BellRope
@@ -144,11 +145,11 @@ async def test_messages_and_track_changes_carry_the_cursor_of_the_microphone(
     await session.attach_rings(1)
     assert session.rings is not None
     session.rings.ring.write_mic(memoryview(bytes(960)))
-    peers[0].callbacks["on_message"]("late")
+    peers[0].callbacks["on_message"](Unread("late"))
     peers[0].callbacks["on_track_status"](0, False)
     assert told == [
         AppMessage(session="s_1", data="early", cursor=0),
-        AppMessage(session="s_1", data="late", cursor=480),
+        AppMessage(session="s_1", data="late", cursor=480, unread=True),
         TrackStatus(session="s_1", receiver_index=0, enabled=False, cursor=480),
     ]
     await session.close("end")

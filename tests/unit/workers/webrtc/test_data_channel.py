@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from workers.webrtc.data_channel import (
     MAX_BUFFERED_BYTES,
     MAX_QUEUED,
+    MAX_READ_CHARACTERS,
     MAX_TEXT_BYTES,
     DataChannel,
+    Unread,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +79,16 @@ def test_messages_are_json_where_they_can_be(wire: str | bytes, value: object) -
     setup = Setup().adopt()
     setup.channel.receive(wire)
     assert setup.messages == [value]
+
+
+@pytest.mark.parametrize("head", ["", '{"type": "signalling", "message": 1, "more": '])
+def test_a_long_text_is_left_to_be_read_elsewhere(head: str) -> None:
+    setup = Setup().adopt()
+    long = (head + "[]," * MAX_READ_CHARACTERS)[: MAX_READ_CHARACTERS + 1]
+    setup.channel.receive(long)
+    setup.channel.receive("[1]".ljust(MAX_READ_CHARACTERS))
+    assert setup.messages == [long, [1]]
+    assert isinstance(setup.messages[0], Unread)
 
 
 @pytest.mark.parametrize("wire", ["ping", "ping: 123", "pingpong"])
