@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A signal has one handler in a process, and calls may overlap: the runners that listen to each,
+# and what stood there before the first of them, such as a web server's handler.
+_listening: dict[int, list[PipelineRunner]] = {}
+_before: dict[int, Any] = {}
+
 
 class PipelineRunner(BaseObject):
     """Runs tasks. SIGINT, and SIGTERM where asked for, cancels all that run.
@@ -42,8 +47,7 @@ class PipelineRunner(BaseObject):
         self._force_gc = force_gc
         self._check_dangling = check_dangling_tasks
         self._loop = loop
-        # What stood there before the runner listened, such as a web server's handler.
-        self._before: dict[int, Any] = {}
+        self._listens: list[int] = []
         self._waiting: list[PipelineTask] = []
         self._running: list[PipelineTask] = []
 
@@ -116,22 +120,29 @@ class PipelineRunner(BaseObject):
         for number in self._signals:
             before = signal.getsignal(number)
             try:
-                loop.add_signal_handler(number, self._told, number)
+                loop.add_signal_handler(number, _told, number)
             except (NotImplementedError, RuntimeError, ValueError):
                 # Not on this platform, or not in the main thread.
                 log.debug("%s: signal %d is left alone", self, number)
-            else:
-                self._before[number] = before
+                continue
+            _before.setdefault(number, before)
+            _listening.setdefault(number, []).append(self)
+            self._listens.append(number)
 
     def _unlisten(self) -> None:
         loop = asyncio.get_running_loop()
-        for number, before in self._before.items():
+        while self._listens:
+            number = self._listens.pop()
+            _listening[number].remove(self)
+            if _listening[number]:
+                continue
             loop.remove_signal_handler(number)
             # None: it was set by code that is not Python.
-            if before is not None:
+            if (before := _before.pop(number)) is not None:
                 signal.signal(number, before)
-        self._before.clear()
 
-    def _told(self, number: int) -> None:
-        for task in self._running:
+
+def _told(number: int) -> None:
+    for runner in list(_listening[number]):
+        for task in runner._running:
             task.ask_cancel(f"signal {number}")

@@ -162,6 +162,23 @@ async def test_a_signal_cancels_what_runs_and_is_left_alone_afterwards() -> None
     assert signal.getsignal(signal.SIGINT) == before
 
 
+async def test_runners_that_overlap_leave_the_signal_as_it_was() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    first, second = PipelineRunner(), PipelineRunner()
+    tasks = [PipelineTask(Pipeline([])), PipelineTask(Pipeline([]))]
+    runs = [
+        asyncio.create_task(runner.run(task))
+        for runner, task in zip((first, second), tasks, strict=True)
+    ]
+    await until(lambda: all(task._started.is_set() for task in tasks))
+    await tasks[0].end()
+    await runs[0]
+    os.kill(os.getpid(), signal.SIGINT)
+    async with asyncio.timeout(10):
+        await runs[1]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
 @pytest.mark.parametrize("way", ["end", "cancel", "stop_when_done"])
 async def test_a_runner_ends_its_tasks(way: str) -> None:
     runner, only = PipelineRunner(handle_sigint=False), Noting()
