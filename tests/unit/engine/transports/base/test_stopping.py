@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.transports.base import BaseInputTransport, BaseOutputTransport, TransportParams
 from engine.transports.frames import (
-    InputAudioRawFrame,
+    EndFrame,
     OutputAudioRawFrame,
     StartFrame,
     StopFrame,
@@ -42,20 +42,23 @@ class Out(BaseOutputTransport):
         return True
 
 
+async def run(pipeline: Pipeline, out: Out, value: int, *, stop: bool) -> None:
+    """A task that has a chunk of `value` sent, then stops or ends."""
+    task = PipelineTask(pipeline)
+    running = asyncio.create_task(task.run())
+    before = len(out.written)
+    await task.queue_frame(OutputAudioRawFrame(bytes([value]) * 1920, 24_000, 1))
+    await until(lambda: len(out.written) == before + 1920)
+    await task.queue_frame(StopFrame() if stop else EndFrame())
+    async with asyncio.timeout(10):
+        await running
+
+
 async def test_another_task_goes_on_after_a_stop() -> None:
     params = TransportParams(**PARAMS)
     into, out = In(params), Out(params)
     pipeline = Pipeline([into, out])
-    for number in (1, 2):
-        task = PipelineTask(pipeline)
-        running = asyncio.create_task(task.run())
-        await task.queue_frame(OutputAudioRawFrame(bytes([number]) * 1920, 24_000, 1))
-        await until(lambda number=number: len(out.written) == number * 1920)  # type: ignore[misc]
-        await into.push_audio_frame(InputAudioRawFrame(bytes(640), 16_000, 1))
-        if number == 1:
-            await task.queue_frame(StopFrame())
-        else:
-            await task.end()
-        await asyncio.wait_for(running, 10)
-        assert (into.is_usable, out.is_usable) == (True, True)
+    await run(pipeline, out, 1, stop=True)
+    await run(pipeline, out, 2, stop=False)
+    assert (into.is_usable, out.is_usable) == (True, True)
     assert out.written == b"\1" * 1920 + b"\2" * 1920
