@@ -178,7 +178,8 @@ class Outgoing:
 
     def _say(self, frame: bytes) -> None:
         self._unsent.append(frame)
-        self._say_unsent()
+        if self._retry is None:  # else the worker does not read just now
+            self._say_unsent()
 
     def _say_unsent(self) -> None:
         self._retry = None
