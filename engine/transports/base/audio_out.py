@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 # How far a mixer of the user's may run ahead: what speech waits for at most when it begins.
 MIX_LEAD_S = 0.1
+# The rest of a sound follows when nothing came for so long and less than that is unsent; how
+# often that is looked at.
+QUIET_S, UNSENT_S, LOOK_S = 0.08, 0.1, 0.02
 
 
 class AudioOut:
@@ -192,7 +195,7 @@ class AudioOut:
             frame = self._queue.get_now()
         if frame is not None:
             return frame
-        if self._chunker.waiting and _now() >= self._came_at + self._tail_after_s():
+        if self._chunker.waiting and self._tail_is_due():
             self.drain()
             return None
         overdue_s = self.speaking.overdue_s
@@ -205,9 +208,18 @@ class AudioOut:
     def _patience_s(self) -> float | None:
         """How long nothing may come before something is to be done about it."""
         if self._chunker.waiting:
-            return max(0.0, self._came_at + self._tail_after_s() - _now())
+            rest_s = max(0.0, self._came_at + self._tail_after_s() - _now())
+            return rest_s if self.playout is None else min(rest_s, LOOK_S)
         overdue_s = self.speaking.overdue_s
         return None if overdue_s is None else max(0.05, overdue_s)
+
+    def _tail_is_due(self) -> bool:
+        """Whether what waits to fill a chunk is the end: before a hole would be heard."""
+        quiet_s = _now() - self._came_at
+        if self.playout is None or quiet_s >= self._tail_after_s():
+            return quiet_s >= self._tail_after_s()
+        unsent = round(UNSENT_S * self._hz)
+        return quiet_s >= QUIET_S and self.playout.has_left(self.playout.written - unsent)
 
     def _tail_after_s(self) -> float:
         """After how long without more the rest of the audio is its end: all else has left."""

@@ -68,6 +68,16 @@ def test_a_tail_shorter_than_a_chunk_is_not_lost(clock: ManualClock, ahead: bool
         assert rest == (b"" if ahead else pcm(0, 30))
 
 
+@pytest.mark.parametrize("ms", [50, 300, 390])
+def test_there_is_no_hole_before_the_tail_of_a_short_sound(clock: ManualClock, ms: int) -> None:
+    with OutputWorld(clock) as world:
+        world.handle(audio(7, ms))
+        whole = ms // 40 * 40
+        for _ in range(max(9, whole // 10 - 1)):
+            world.plays(10)
+        assert world.written == pcm(7, ms)
+
+
 def test_the_end_of_speech_synthesis_is_the_end_of_its_audio(clock: ManualClock) -> None:
     with OutputWorld(clock) as world:
         world.handle(speech(7, 50))
