@@ -33,10 +33,32 @@ class _Entry:
 
     end: int
     duration: int
-    lasting: bool
+    flags: int
+    payload: bytes
     left: asyncio.Future[bool] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+
+    @property
+    def start(self) -> int:
+        """Where it begins."""
+        return self.end - self.duration
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a flush leaves it."""
+        return bool(self.flags & LASTING)
+
+    def frame(self, stream: int) -> bytes:
+        """As it goes to the worker."""
+        return pack(
+            Kind.MESSAGE,
+            stream,
+            flags=self.flags,
+            cursor=self.start,
+            arg=self.duration,
+            payload=self.payload,
+        )
 
 
 class Outgoing:
@@ -60,6 +82,8 @@ class Outgoing:
         self._unsent: deque[bytes] = deque()
         self._retry: asyncio.TimerHandle | None = None
         self._flushes = 0
+        # Up to where a flush took what it could that the worker has not answered.
+        self._flush_to = -1
         self._sending = asyncio.Lock()
         self._closed = ""
         # The cursor behind the last message that was queued, and behind the last that has left.
@@ -68,13 +92,17 @@ class Outgoing:
         self._say(pack(Kind.EPOCH, stream, payload=token.encode()))
 
     def move(self, link: StreamLink, stream: int, token: str) -> None:
-        """Go on at another worker: what had not left is lost, as are its messages' waits."""
+        """Go on at another worker: what is not known to have left goes there once more."""
         self._link.detach(self._stream)
         self._unsent.clear()
-        self._cut(lambda _entry: True)
+        self._flushed(self._flush_to)
         self._link, self._stream = link, stream
         link.watch_messages(stream, self._told)
-        self._say(pack(Kind.EPOCH, stream, arg=self.written, payload=token.encode()))
+        first = self._entries[0].start if self._entries else self.written
+        self._say(pack(Kind.EPOCH, stream, arg=first, payload=token.encode()))
+        for entry in self._entries:
+            self._say(entry.frame(stream))
+        self._waiters.wake()
 
     @property
     def queued_ms(self) -> float:
@@ -110,25 +138,17 @@ class Outgoing:
             if interruptible and flushes != self._flushes:
                 return start
             self.written = start + duration
-            self._entries.append(_Entry(self.written, duration, not interruptible))
             flags = TEXT * isinstance(message, str) | LASTING * (not interruptible)
-            self._say(
-                pack(
-                    Kind.MESSAGE,
-                    self._stream,
-                    flags=flags,
-                    cursor=start,
-                    arg=duration,
-                    payload=payload,
-                )
-            )
+            entry = _Entry(self.written, duration, flags, payload)
+            self._entries.append(entry)
+            self._say(entry.frame(self._stream))
         return self.written
 
     async def wait(self, cursor: int) -> bool:
         """True once the message that ends at `cursor` has left, False when a flush cut it."""
         if cursor <= self.position:
             return True
-        entry = next((e for e in self._entries if e.end - e.duration < cursor <= e.end), None)
+        entry = next((e for e in self._entries if e.start < cursor <= e.end), None)
         return await asyncio.shield(entry.left) if entry is not None else False
 
     def flush(self) -> None:
@@ -136,6 +156,7 @@ class Outgoing:
         if self._closed:
             return
         self._flushes += 1
+        self._flush_to = self.written
         self._say(pack(Kind.FLUSH, self._stream, cursor=self.written))
         self._waiters.wake()
 
@@ -159,13 +180,18 @@ class Outgoing:
             self._passed(frame.cursor)
         elif frame.kind == Kind.FLUSHED:
             self._passed(frame.cursor)
-            self._cut(lambda entry: entry.end <= frame.arg and not entry.lasting)
+            self._flushed(frame.arg)
         self._waiters.wake()
 
     def _passed(self, cursor: int) -> None:
         self.position = max(self.position, cursor)
         while self._entries and self._entries[0].end <= cursor:
             _resolve(self._entries.popleft(), True)
+
+    def _flushed(self, flush_to: int) -> None:
+        if flush_to >= self._flush_to:
+            self._flush_to = -1
+        self._cut(lambda entry: entry.end <= flush_to and not entry.lasting)
 
     def _cut(self, is_cut: Callable[[_Entry], bool]) -> None:
         kept: deque[_Entry] = deque()

@@ -165,3 +165,25 @@ async def test_the_end_ends_every_wait() -> None:
     with pytest.raises(SessionClosed):
         await waiting
     assert link.detached
+
+
+async def test_what_had_not_left_goes_to_the_worker_that_takes_over() -> None:
+    out, _ = outgoing()
+    ends = [await out.play(bytes([number]), 40) for number in range(4)]
+    lasting = await out.play("lasting", 40, interruptible=False)
+    out._passed(ends[0])
+    waits = [asyncio.create_task(out.wait(cursor)) for cursor in (ends[1], lasting)]
+    await until(lambda: len(asyncio.all_tasks()) >= 3)
+    out.flush()
+    new = await out.play(b"new", 40)
+    other = FakeStreamLink()
+    out.move(cast("StreamLink", other), 2, "another")
+    assert (other.frames[0].kind, other.frames[0].arg) == (Kind.EPOCH, 160_000)
+    assert [(f.cursor, bytes(f.payload)) for f in other.messages()] == [
+        (160_000, b"lasting"),
+        (200_000, b"new"),
+    ]
+    assert not await waits[0]
+    other.say(Kind.ANCHOR, cursor=new)
+    assert await waits[1]
+    assert await out.wait(new)

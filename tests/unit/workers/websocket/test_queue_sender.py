@@ -97,7 +97,9 @@ def test_a_bot_that_sends_too_much_or_out_of_order_is_refused() -> None:
     world = World()
     assert world.put("long", 1_500)
     assert not world.put("too much", 600)
-    assert not world.stream.take(StreamFrame(Kind.MESSAGE, 1, 7, 0, 1, memoryview(b"elsewhere")))
+    for cursor in (7, 1 << 63):
+        frame = StreamFrame(Kind.MESSAGE, 1, cursor, 0, 1, memoryview(b"elsewhere"))
+        assert not world.stream.take(frame)
     assert not world.stream.take(
         StreamFrame(Kind.MESSAGE, 1, world.written, 0, 1, memoryview(b"\xff"), TEXT)
     )
