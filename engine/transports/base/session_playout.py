@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PIECE_MS = 40
 # What is asked for after so many later pieces has left long ago.
 MAX_KNOWN = 1024
+# How often a write that holds no longer looks whether the caller is still there, at most.
+LOOK_S = 0.1
 
 
 class _Piece(NamedTuple):
@@ -119,7 +121,7 @@ class SessionPlayout:
                 self._gave_up = True
                 self.flush()
                 return False
-            await self._change(rest_s if rest_s > 0 else self._hold_s)
+            await self._change(rest_s if rest_s > 0 else max(self._hold_s, LOOK_S))
             if self._session.closed:
                 return False
             if interruptible and flushes != self._flushes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from tests.fakes.manual_loop import ManualLoop
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Coroutine, Iterator
 
     from ipc.clock import ManualClock
@@ -92,6 +92,25 @@ def test_a_write_returns_when_the_lead_is_kept(world: World) -> None:
     assert not writing.done()
     world.sends(20)
     assert writing.result() is True
+
+
+async def test_a_write_that_may_not_hold_does_not_spin() -> None:
+    session = Session("s_1", FakeLine(), None)
+    session.attach(MemoryMedia(1000))
+    looks: list[bool] = []
+
+    def present() -> bool:
+        looks.append(True)
+        return True
+
+    playout = SessionPlayout(session, hz=HZ, lead_ms=LEAD_MS, hold_s=0, present=present)
+    writing = asyncio.create_task(playout.write(pcm(1, 300)))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(looks) == 1
+    session.ended("test over")
+    assert await writing is False
+    session.detach()
 
 
 def test_what_has_left_is_told_piece_by_piece(world: World) -> None:
