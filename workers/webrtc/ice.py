@@ -44,7 +44,7 @@ CANDIDATES_DEADLINE_S = 30.0
 MAX_CANDIDATES = 128
 MAX_QUEUED = 64
 # A peer is asked whether it is there when it has been silent for one second, and now and then in
-# any case (RFC 7675); it is lost after four. With the pace of the questions, that is within 5 s.
+# any case (RFC 7675); it is lost after four, or when the question then under way has no answer.
 SILENT_NS = 1 * NS_PER_S
 WARN_NS = 2 * NS_PER_S
 LOST_NS = 4 * NS_PER_S
@@ -366,7 +366,8 @@ class MuxedConnection(Connection):
         key = self.remote_password.encode()
         asked_ns = self.clock.now_ns()
         while True:
-            await asyncio.sleep(ASK_S * random.uniform(0.8, 1.2))
+            left_ns = max(0, self.heard_ns + LOST_NS - self.clock.now_ns())
+            await asyncio.sleep(min(ASK_S * random.uniform(0.8, 1.2), left_ns / NS_PER_S))
             now_ns = self.clock.now_ns()
             silent_ns = now_ns - self.heard_ns
             if silent_ns >= LOST_NS:

@@ -199,6 +199,17 @@ async def test_a_peer_that_answers_stays_and_one_that_is_silent_is_lost(
         assert isinstance(await event, aioice.ConnectionClosed)
 
 
+async def test_no_pause_between_two_questions_outlasts_the_deadline(
+    pair: tuple[MuxedConnection, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    monkeypatch.setattr(ice, "ASK_S", 60.0)
+    await theirs.close()
+    clock.ahead_ns += 2 * NS_PER_S
+    async with asyncio.timeout(DEADLINE_S):
+        assert isinstance(await ours.get_event(), aioice.ConnectionClosed)
+
+
 async def test_the_address_that_callers_see_is_the_one_that_is_offered(
     mux: UdpMux, clock: Clock
 ) -> None:
