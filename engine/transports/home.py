@@ -72,7 +72,10 @@ class Home:
         return home
 
     async def bot(self) -> Bot:
-        """The registered bot that places sessions. Raises BotError(`no_engine`)."""
+        """The registered bot that places sessions.
+
+        Raises BotError(`no_engine`), and what an engine refuses it with, such as AuthError.
+        """
         if self._starting is None or (self._starting.done() and not _succeeded(self._starting)):
             self._starting = asyncio.create_task(self._start(), name="home")
         bot = await asyncio.shield(self._starting)
@@ -81,12 +84,7 @@ class Home:
             async with asyncio.timeout(REGISTER_DEADLINE_S):
                 await bot.registered.wait()
         except TimeoutError:
-            raise BotError(
-                f"no engine answers at {self._endpoint or 'its own endpoint'}; "
-                "start one with `python -m engine serve`",
-                code="no_engine",
-                retryable=True,
-            ) from None
+            raise _no_engine(self._endpoint) from None
         return bot
 
     def release(self) -> None:
@@ -160,7 +158,28 @@ async def _live(endpoint: str) -> AsyncGenerator[Bot, None]:
             if serving.done():
                 serving.result()
             await asyncio.sleep(0)
+        registering = asyncio.create_task(bot.registered.wait(), name="home registers")
+        try:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait(
+                (registering, serving), timeout=REGISTER_DEADLINE_S, return_when=first
+            )
+        finally:
+            registering.cancel()
+        if serving.done():
+            serving.result()  # the engine refuses it: that is not to be waited for
+        if not bot.registered.is_set():
+            raise _no_engine(endpoint)
         yield bot
+
+
+def _no_engine(endpoint: str) -> BotError:
+    return BotError(
+        f"no engine answers at {endpoint or 'its own endpoint'}; "
+        "start one with `python -m engine serve`",
+        code="no_engine",
+        retryable=True,
+    )
 
 
 def find_endpoint() -> str:

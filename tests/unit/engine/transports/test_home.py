@@ -6,14 +6,16 @@ import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from engine.sdk import Bot
 from engine.transports import home
 from engine.transports.home import Home
+from ipc.errors import AuthError
 from tests.support import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-
-    import pytest
 
 
 async def test_an_engine_keeps_no_line_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +39,22 @@ async def test_an_engine_keeps_no_line_that_has_ended(monkeypatch: pytest.Monkey
     assert await Home.acquire() is not line
     await home.end_all()
     assert engine.before_close == []
+
+
+async def test_who_is_refused_is_told_why_and_may_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refused(Bot):
+        async def serve(self, endpoint: str | None = None, *, token: str | None = None) -> None:
+            self.registered = asyncio.Event()
+            await asyncio.sleep(0)
+            raise AuthError("a wrong token")
+
+    monkeypatch.setattr(home, "_engine_here", lambda: None)
+    monkeypatch.setattr(home, "find_endpoint", lambda: "ipc:///nowhere")
+    monkeypatch.setattr(home, "Bot", Refused)
+    monkeypatch.setattr(home, "LINGER_S", 0)
+    for _ in range(2):
+        with pytest.raises(AuthError, match="token"):
+            await Home.acquire()
+    await home.end_all()
