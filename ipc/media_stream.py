@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import secrets
 import struct
 from collections import Counter
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ipc.audio_ring import BotRing, MicRead, WorkerRing
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 HEADER = struct.Struct("<BBHIQQQ")
@@ -185,23 +188,34 @@ class StreamHost:
         self._streams.pop(number, None)
 
     def pump(self) -> None:
-        """Send every attached bot what has arrived and what has left."""
-        for stream in self._streams.values():
+        """Send every attached bot what has arrived and what has left; one that fails ends."""
+        for stream in [*self._streams.values()]:
             if not stream.peer:
                 continue
-            if isinstance(stream, _Messages):
-                self._pump_messages(stream)
-            else:
-                self._pump(stream)
+            try:
+                if isinstance(stream, _Messages):
+                    self._pump_messages(stream)
+                else:
+                    self._pump(stream)
+            except Exception:
+                self._failed(stream)
 
     def pump_one(self, number: int) -> None:
         """Send the bot of a stream of messages what has come, now."""
         stream = self._streams.get(number)
         if isinstance(stream, _Messages) and stream.peer:
-            self._pump_messages(stream)
+            try:
+                self._pump_messages(stream)
+            except Exception:
+                self._failed(stream)
 
     def _pump_messages(self, stream: _Messages) -> None:
         stream.end.pump(stream.number, functools.partial(self._send, stream.peer))
+
+    def _failed(self, stream: _Samples | _Messages) -> None:
+        """One stream's fault must not stop those of the others."""
+        log.exception("media stream %d failed", stream.number)
+        self.end(stream.number)
 
     def close(self) -> None:
         """Close the endpoint."""
