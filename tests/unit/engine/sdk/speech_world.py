@@ -147,7 +147,7 @@ class World:
         self.sender.ring = self.worker
         no_mux: Any = None  # there is no network
         worker = WorkerSession("s_1", self.clock, lambda _message: None, no_mux)
-        worker.peer = Leg(self.sender)  # type: ignore[assignment]  # stand-ins
+        worker.leg = Leg(self.sender)  # type: ignore[assignment]  # stand-ins
         worker.rings = Rings(self.worker, self)  # type: ignore[assignment]
         self.pacer = Pacer(self.clock.now_ns(), slots=4, stride=1, on_fault=self._fault)
         self.pacer.add(worker)
