@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=_cores, ge=1, le=256, description="media processes; one per core"
     )
+    spare_workers: int = Field(
+        1, ge=0, le=16, description="warm media processes that take a dead one's place at once"
+    )
     ice_address: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="local address offered to callers, repeatable; "

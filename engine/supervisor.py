@@ -38,7 +38,6 @@ WORKER_FILE = Path(__file__).resolve().parent.parent / "workers" / "__main__.py"
 WATCH_INTERVAL_S = 0.1
 START_DEADLINE_S = 20.0
 COMMAND_DEADLINE_S = 5.0
-SPARES = 1
 
 
 class WorkerState(Enum):
@@ -100,7 +99,7 @@ class Supervisor:
             self._context, zmq.ROUTER, bind=self._runtime.endpoint("workers"), queue=10_000
         )
         self._channel = Channel(socket, on_request=self._on_request, on_notify=self._on_notify)
-        for _ in range(self._settings.workers + SPARES):
+        for _ in range(self._settings.workers + self._settings.spare_workers):
             self._spawn()
         self._keep(self._watch())
         try:

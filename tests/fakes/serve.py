@@ -52,12 +52,14 @@ class ServeProcess:
         runtime_dir: Path,
         *options: str,
         workers: int = 1,
+        spares: int = 0,
         port: int = 0,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
         self.runtime_dir = runtime_dir
+        self._spares = spares
         self.url = ""
         self.endpoint = ""
         self.arguments = [
@@ -65,6 +67,7 @@ class ServeProcess:
             *(sys.executable, "-P", str(ENGINE_FILE), "serve"),
             *("--runtime-dir", str(runtime_dir), "--ice-address", "127.0.0.1"),
             *("--port", str(port), "--workers", str(workers), "--priority", "none"),
+            *("--spare-workers", str(spares)),  # each costs a second of CPU
             *options,
         ]
         self._env = dict(env) if env is not None else None
@@ -228,7 +231,7 @@ class ServeProcess:
         async def good() -> bool:
             status, body = await self.health()
             states = [worker["state"] for worker in body["workers"]]
-            enough = states.count("live") >= workers and "spare" in states
+            enough = states.count("live") >= workers and states.count("spare") >= self._spares
             return enough and (status == 200 or not calls)
 
         await eventually(good, "workers and bots are ready", START_DEADLINE_S)

@@ -132,7 +132,7 @@ class Call:
 class TransportSite:
     """`async with TransportSite(audio_in_enabled=True, ...) as site`; `site.url` for callers."""
 
-    def __init__(self, *, echoes: bool = False, **params: Any) -> None:
+    def __init__(self, *, echoes: bool = False, spares: int = 0, **params: Any) -> None:
         self.calls: list[Call] = []
         self.handler = SmallWebRTCRequestHandler()
         self.url = ""
@@ -141,7 +141,9 @@ class TransportSite:
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
-        self.engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
+        self.engine = Engine(
+            workers=1, spare_workers=spares, priority="none", ice_address="127.0.0.1"
+        )
         self._served = serving_app(self._app)
 
     @property

@@ -28,6 +28,11 @@ from tests.support import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+SETTINGS: dict[str, Any] = {
+    **{"workers": 1, "spare_workers": 0, "priority": "none"},
+    "ice_address": "127.0.0.1",
+}
+
 
 class Site:
     """A user's application: `/api/offer` on a request handler, and what its connections told."""
@@ -91,7 +96,7 @@ class running:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
+        self._engine = Engine(**SETTINGS)
         self._served = serving_app(site.app)
 
     async def __aenter__(self) -> Site:

@@ -59,7 +59,9 @@ class Hum(BaseAudioMixer):
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    async with Engine(workers=1, priority="none", ice_address="127.0.0.1") as engine:
+    async with Engine(
+        workers=1, spare_workers=0, priority="none", ice_address="127.0.0.1"
+    ) as engine:
         yield engine
         await home.end_all()
 

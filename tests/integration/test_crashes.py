@@ -40,7 +40,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_the_others_go_on(
 ) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0", workers=2) as serve,
+        ServeProcess(runtime_dir, "--bots", "0", workers=2, spares=1) as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
     ):
         await serve.settled(workers=2)

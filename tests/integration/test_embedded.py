@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from tests.support import Leaks
 
-SETTINGS: dict[str, Any] = {"workers": 1, "priority": "none", "ice_address": "127.0.0.1"}
+SETTINGS: dict[str, Any] = {
+    **{"workers": 1, "spare_workers": 0, "priority": "none"},
+    "ice_address": "127.0.0.1",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,7 @@ def no_serve(leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BACKBEAT_RUNTIME_DIR", str(path))
     monkeypatch.setenv("BACKBEAT_PRIORITY", "none")
     monkeypatch.setenv("BACKBEAT_WORKERS", "1")
+    monkeypatch.setenv("BACKBEAT_SPARE_WORKERS", "0")
     return path
 
 

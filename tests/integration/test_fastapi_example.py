@@ -48,6 +48,7 @@ async def example(runtime_dir: Path, log: Path) -> AsyncIterator[Application]:
         "BACKBEAT_ICE_ADDRESS": "127.0.0.1",
         "BACKBEAT_PRIORITY": "none",
         "BACKBEAT_WORKERS": "1",
+        "BACKBEAT_SPARE_WORKERS": "0",
     }
     arguments = ["-m", "uvicorn", "engine.examples.fastapi_echo:app", "--port", "0"]
     with log.open("wb") as output:

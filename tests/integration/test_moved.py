@@ -51,7 +51,7 @@ async def test_a_caller_of_a_dead_worker_comes_back_to_the_same_session(
     events: Events = []
     bot = watching_bot(events, media=media)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -80,7 +80,7 @@ async def test_a_placed_session_moves_with_its_queued_speech_marks_and_messages(
 ) -> None:
     bot = Bot("transport", capacity=0)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve,
         serving(bot, serve.endpoint),
         PlacedCaller(bot, silence_source()) as caller,
     ):
@@ -119,7 +119,7 @@ async def test_a_placed_session_moves_with_its_queued_speech_marks_and_messages(
 async def test_a_hung_worker_is_as_good_as_dead(runtime_dir: Path) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
+        ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -136,7 +136,7 @@ async def test_a_hung_worker_is_as_good_as_dead(runtime_dir: Path) -> None:
 async def test_who_does_not_come_back_in_time_has_left(runtime_dir: Path) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0", "--resume-s", "1") as serve,
+        ServeProcess(runtime_dir, "--bots", "0", "--resume-s", "1", spares=1) as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -151,7 +151,7 @@ async def test_who_does_not_come_back_in_time_has_left(runtime_dir: Path) -> Non
 
 
 async def test_a_bot_without_the_sdk_goes_along(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
+    async with ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve:
         plain = [sys.executable, str(EXAMPLES / "plain_zmq_echo.py"), serve.endpoint]
         with subprocess.Popen(plain) as bot:
             try:

@@ -90,7 +90,7 @@ async def test_a_caller_who_returns_in_time_is_not_greeted_twice() -> None:
 
 
 async def test_a_pipeline_outlives_the_worker_of_its_call() -> None:
-    async with TransportSite() as site, FakeCaller(site.url) as caller:
+    async with TransportSite(spares=1) as site, FakeCaller(site.url) as caller:
         await until(lambda: coming_and_going(site) == [CAME], 10)
         call = site.call
         await call.say(said(speech(600, 6.0)), TTSStoppedFrame())

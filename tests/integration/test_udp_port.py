@@ -42,7 +42,7 @@ async def test_calls_share_a_port_of_the_pool_and_a_new_worker_takes_another(
     runtime_dir: Path,
 ) -> None:
     first = free_ports()
-    async with ServeProcess(runtime_dir, "--udp-port", str(first)) as serve:
+    async with ServeProcess(runtime_dir, "--udp-port", str(first), spares=1) as serve:
         await serve.settled()
         (before,) = (await serve.workers()).values()
         async with (

@@ -148,7 +148,7 @@ class Site:
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
-        self.engine = Engine(workers=1, priority="none", ice_address="127.0.0.1")
+        self.engine = Engine(workers=1, spare_workers=0, priority="none", ice_address="127.0.0.1")
         self._served = serving_app(self._app)
 
     @property
