@@ -31,11 +31,11 @@ HZ = 16_000
 
 @asynccontextmanager
 async def dialling(
-    runtime_dir: Path, *options: str, workers: int = 1, media: str = "shm"
+    runtime_dir: Path, *options: str, spares: int = 0, media: str = "shm"
 ) -> AsyncIterator[tuple[ServeProcess, Bot]]:
     bot = Bot("client", capacity=0, media=media)  # type: ignore[arg-type]
     async with (
-        ServeProcess(runtime_dir, "--bots", "0", *options, workers=workers) as serve,
+        ServeProcess(runtime_dir, "--bots", "0", *options, spares=spares) as serve,
         serving(bot, serve.endpoint),
     ):
         yield serve, bot

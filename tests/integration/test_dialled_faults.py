@@ -160,7 +160,7 @@ async def test_a_server_that_refuses_us_is_not_asked_again(runtime_dir: Path) ->
 async def test_another_worker_dials_when_one_dies(
     runtime_dir: Path, serializer: str | None
 ) -> None:
-    async with dialling(runtime_dir) as (serve, bot), FarServer() as far:
+    async with dialling(runtime_dir, spares=1) as (serve, bot), FarServer() as far:
         session = await open_at(bot, far.uri, serializer=serializer)
         events = watch(session)
         await until(lambda: events == [("connected", False)])
