@@ -7,6 +7,7 @@ tell goes out through `Report`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import heapq
 import itertools
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_HELD = 256
+MAX_HELD_BYTES = 4 << 20
 CLAIM_DEADLINE_S = 1.0
 RING_AGAIN_NS = 100 * NS_PER_MS
 
@@ -77,7 +79,10 @@ class Rings:
         rope: BellRope | None,
         old: WorkerRing | None = None,
     ) -> None:
-        """Make rings; those of an earlier bot (`old`) of the same shape go on in them."""
+        """Make rings; those of an earlier bot (`old`) of the same shape go on in them.
+
+        When they cannot be made, no segment is left, and `rope` is still the caller's.
+        """
         self.epoch = spec.epoch
         self.rope = rope
         self.on_close: Callable[[], None] = lambda: None
@@ -91,10 +96,14 @@ class Rings:
         size = size_bytes(spec)
         self._segment = Segment.create(segment_name, size) if segment_name else None
         buffer = self._segment.buffer if self._segment else memoryview(bytearray(size))
-        self.ring = WorkerRing.format(buffer, spec, os.getpid())
-        if old is not None and self.continues:
-            self.ring.preload(old)
-        self.bot_end = None if self._segment else BotRing(buffer)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._remove)
+            self.ring = WorkerRing.format(buffer, spec, os.getpid())
+            undo.callback(self.ring.release)
+            if old is not None and self.continues:
+                self.ring.preload(old)
+            self.bot_end = None if self._segment else BotRing(buffer)
+            undo.pop_all()
 
     def attach(self) -> None:
         """The bot has mapped the segment: its name is not needed any more."""
@@ -107,11 +116,14 @@ class Rings:
         if self.bot_end is not None:
             self.bot_end.release()
         self.ring.release()
+        self._remove()
+        if self.rope is not None:
+            self.rope.let_go()
+
+    def _remove(self) -> None:
         if self._segment is not None:
             self._segment.unlink()
             self._segment.close()
-        if self.rope is not None:
-            self.rope.let_go()
 
 
 class Session:
@@ -303,9 +315,9 @@ class Session:
 
     def offer_rings(self, rings: Rings) -> None:
         """Keep rings for a bot that may attach; until then those of the last one go on."""
-        if self.offered is not None:
-            self.offered.close()
-        self.offered = rings
+        last, self.offered = self.offered, rings
+        if last is not None:
+            last.close()
 
     async def attach_rings(self, epoch: int) -> None:
         """The bot of `epoch` has them: media flows through them from now on.

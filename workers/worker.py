@@ -21,7 +21,7 @@ from ipc.audio_ring import RingSpec
 from ipc.bell import BellRopes
 from ipc.channel import Channel
 from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from ipc.errors import BackbeatError, SessionNotFound, StateError, UnknownMessage, WorkerError
+from ipc.errors import SessionNotFound, StateError, UnknownMessage, WorkerError
 from ipc.media_stream import StreamHost
 from ipc.message_stream import MessageStream
 from ipc.messages import (
@@ -305,7 +305,7 @@ class Worker:
                     message.sdp, restart=message.restart, ice_servers=message.ice_servers
                 )
                 return Answer(sdp=sdp)
-        except BackbeatError:
+        except BaseException:
             if fresh:
                 await self._close(session, "offer_failed")
             raise
@@ -363,7 +363,7 @@ class Worker:
             rope = self._ropes.take(message.bell)
             try:
                 rings = Rings(spec, message.segment, rope, old)
-            except BackbeatError:
+            except BaseException:
                 rope.let_go()
                 raise
             rings.codec = message.codec
