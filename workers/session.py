@@ -164,7 +164,7 @@ class Session:
         self._totals = Totals()
         self.dropped_messages = 0
         self._closed = False
-        self._replaced: list[asyncio.Task[None]] = []
+        self._replaced: set[asyncio.Task[None]] = set()
 
     # -- the caller's leg ---------------------------------------------------------------
 
@@ -212,7 +212,9 @@ class Session:
                 self.rings.ring.rewind()  # the frame that was ready there has not left
             if self._background.mixer is not None:
                 self._background.mixer.rest()
-            self._replaced.append(asyncio.create_task(old.close(), name="replaced peer"))
+            ending = asyncio.create_task(old.close(), name="replaced peer")
+            self._replaced.add(ending)
+            ending.add_done_callback(self._replaced.discard)
         return answer
 
     async def dial(self, websocket: Websocket, sockets: Sockets) -> Connection:
