@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import heapq
 import itertools
+import json
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +29,7 @@ from workers import stats
 from workers.background import Background
 from workers.sounds import Sounds
 from workers.totals import Totals
-from workers.webrtc.data_channel import Unread
+from workers.webrtc.data_channel import MAX_TEXT_BYTES, Unread
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Messages that wait for their sample: so many, and so much as JSON.
 MAX_HELD = 256
 MAX_HELD_BYTES = 4 << 20
 CLAIM_DEADLINE_S = 1.0
@@ -154,7 +156,8 @@ class Session:
         self.signaling = asyncio.Lock()
         self._clock = clock
         self._report = report
-        self._held: list[tuple[int, int, Any]] = []
+        self._held: list[tuple[int, int, Any, int]] = []
+        self._held_bytes = 0
         self._order = itertools.count()
         self._bell_due = False
         self._rung_for = NEVER
@@ -240,7 +243,10 @@ class Session:
         await self.peer.add_candidates(candidates)
 
     def say(self, data: Any, at: int | None) -> None:
-        """Send the caller an app message, after speaker sample `at` has left."""
+        """Send the caller an app message, after speaker sample `at` has left.
+
+        One that cannot be sent or has no room to wait is dropped and counted.
+        """
         # A bot may speak before the engine has told us that it attached.
         rings = self.rings or self.offered
         if at is None or rings is None:
@@ -250,10 +256,30 @@ class Session:
             self.dropped_messages += 1
         elif rings.ring.speaker_sent >= at:
             self._send_now(data)
-        elif len(self._held) >= MAX_HELD:
-            self.dropped_messages += 1
         else:
-            heapq.heappush(self._held, (at, next(self._order), data))
+            self._hold(at, data)
+
+    def _hold(self, at: int, data: Any) -> None:
+        try:
+            # Bytes inside may still be sent in another wire form: here only the size matters.
+            size = len(data) if isinstance(data, bytes) else len(json.dumps(data, default=str))
+        except (TypeError, ValueError) as error:
+            self.dropped_messages += 1
+            log.warning("message to the caller of %s cannot be sent: %s", self.id, error)
+            return
+        full = len(self._held) >= MAX_HELD or self._held_bytes + size > MAX_HELD_BYTES
+        if size > MAX_TEXT_BYTES:
+            log.warning("a message of %d bytes to the caller of %s is dropped", size, self.id)
+        if full or size > MAX_TEXT_BYTES:
+            self.dropped_messages += 1
+            return
+        self._held_bytes += size
+        heapq.heappush(self._held, (at, next(self._order), data, size))
+
+    def _next_held(self) -> Any:
+        _, _, data, size = heapq.heappop(self._held)
+        self._held_bytes -= size
+        return data
 
     def _send_now(self, data: Any) -> None:
         if self.leg is None:
@@ -349,6 +375,7 @@ class Session:
                 rings.ring.continue_from(old.ring)
             else:
                 self._held.clear()
+                self._held_bytes = 0
         self._flush_ack = rings.ring.flush_ack
         self._rung_for = NEVER
         self._join()
@@ -435,7 +462,7 @@ class Session:
             self._bell_due = True
             self._release_held(ring.flush_sent)
             while self._held and self._held[0][0] <= self._flush_ack:
-                heapq.heappop(self._held)
+                self._next_held()
                 self.dropped_messages += 1
         sent = ring.speaker_sent
         self._release_held(sent)
@@ -453,7 +480,7 @@ class Session:
 
     def _release_held(self, sent: int) -> None:
         while self._held and self._held[0][0] <= sent:
-            self._send_now(heapq.heappop(self._held)[2])
+            self._send_now(self._next_held())
 
     def _mic_grew(self) -> None:
         rings = self.rings
