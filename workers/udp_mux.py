@@ -45,6 +45,8 @@ MAX_TRANSACTIONS = 4_096
 MAX_WAITING = 32
 # An address whose leg has heard nothing for so long may be taken by another one.
 TAKEN_NS = 2 * NS_PER_S
+# Addresses that one leg's peer may be at: it moves, and whoever has the password could name any.
+MAX_ADDRESSES = 16
 USERNAME = 0x0006
 ANY_PORT_TRIES = 8
 _BUSY = {errno.EADDRINUSE}
@@ -137,6 +139,8 @@ class UdpMux:
         self._on_read = on_read
         self._sockets: dict[str, socket.socket] = {}
         self._legs: dict[Address, Receiving] = {}
+        # The addresses of each leg, the one that was heard last at the end.
+        self._places: dict[Leg, dict[Address, None]] = {}
         self._names: dict[tuple[str, str], Receiving] = {}
         self._asked: dict[bytes, Receiving] = {}
         self.buffer = bytearray(BUFFER_BYTES)
@@ -211,7 +215,10 @@ class UdpMux:
     # -- who is where -----------------------------------------------------------------------
 
     def learn(self, address: Address, protocol: Receiving) -> bool:
-        """A check from there was authentic; False when another leg lives there."""
+        """A check from there was authentic; False when another leg lives there.
+
+        Of more addresses than a leg may have, the one that was heard longest ago is forgotten.
+        """
         known = self._legs.get(address)
         if (
             known is not None
@@ -220,8 +227,21 @@ class UdpMux:
         ):
             self.dropped["address_taken"] += 1
             return False
+        if known is not None:
+            self._leave(address, known)
         self._legs[address] = protocol
+        places = self._places.setdefault(protocol.leg, {})
+        places[address] = None
+        if len(places) > MAX_ADDRESSES:
+            oldest = next(iter(places))
+            del places[oldest], self._legs[oldest]
         return True
+
+    def _leave(self, address: Address, protocol: Receiving) -> None:
+        places = self._places[protocol.leg]
+        del places[address]
+        if not places:
+            del self._places[protocol.leg]
 
     def asked(self, transaction: bytes, protocol: Receiving) -> None:
         """A request went out."""
@@ -231,6 +251,9 @@ class UdpMux:
 
     def forget(self, protocol: Receiving) -> None:
         """That end is gone."""
+        for address, known in self._legs.items():
+            if known is protocol:
+                self._leave(address, known)
         for table in (self._legs, self._names, self._asked):
             for key in [key for key, value in table.items() if value is protocol]:
                 del table[key]  # type: ignore[arg-type]  # each key is of its own table

@@ -12,7 +12,7 @@ from ipc.clock import NS_PER_S, ManualClock
 from ipc.errors import ConfigError, Overloaded
 from tests.support import until
 from workers import udp_mux
-from workers.udp_mux import MAX_WAITING, UdpMux, user_name
+from workers.udp_mux import MAX_ADDRESSES, MAX_WAITING, UdpMux, user_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -237,6 +237,20 @@ async def test_strangers_who_know_a_legs_name_do_not_crowd_out_its_peer(setup: S
     peer.send(check("one"))
     await setup.arrived(2 * MAX_WAITING + 1)
     assert len(setup.gate.held) == MAX_WAITING + 1
+
+
+async def test_a_leg_lives_only_where_it_was_heard_last(setup: Setup) -> None:
+    mux, neighbour, current = setup.mux, ("192.0.2.1", 1), ("192.0.2.2", 1)
+    mux.learn(neighbour, setup.two)
+    mux.learn(current, setup.one)
+    for port in range(3 * MAX_ADDRESSES):
+        assert mux.learn((HERE, port), setup.one)
+        assert mux.learn(current, setup.one), "it is checked again and again"
+    newest = [(HERE, port) for port in range(2 * MAX_ADDRESSES + 1, 3 * MAX_ADDRESSES)]
+    assert {*mux._legs} == {neighbour, current, *newest}
+    setup.one.transport.close()
+    assert {*mux._legs} == {neighbour}
+    assert len(mux._places) == 1
 
 
 async def test_where_a_leg_lives_nothing_gets_in_that_is_neither_stun_nor_dtls(
