@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SETTINGS: dict[str, Any] = {
-    **{"workers": 1, "spare_workers": 0, "priority": "none"},
+    "workers": 1,
+    "spare_workers": 0,
+    "priority": "none",
     "ice_address": "127.0.0.1",
 }
 

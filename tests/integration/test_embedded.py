@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from tests.support import Leaks
 
 SETTINGS: dict[str, Any] = {
-    **{"workers": 1, "spare_workers": 0, "priority": "none"},
+    "workers": 1,
+    "spare_workers": 0,
+    "priority": "none",
     "ice_address": "127.0.0.1",
 }
 
