@@ -56,7 +56,7 @@ from workers.session import Rings, Session
 from workers.sounds import Sounds
 from workers.timer import new_timer
 from workers.udp_mux import UdpMux
-from workers.webrtc import hooks, ice
+from workers.webrtc import hooks, ice, sctp
 from workers.webrtc.certificate import share_certificate
 from workers.websocket.sockets import Sockets
 
@@ -110,6 +110,7 @@ class Worker:
             logging.getLogger().setLevel(settings.log_level.upper())
             share_certificate()
             hooks.shorten_chunks()
+            sctp.bound_reassembly()
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"

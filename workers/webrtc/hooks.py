@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 SRTP_OK = 0
 # Of user data: with SCTP, DTLS, UDP and IPv6 around it, it passes where an MTU is 1200.
 SCTP_CHUNK_BYTES = 1_100
-# Names that `ice`, `relay` and `certificate` replace, override or call.
+# Names that `ice`, `relay`, `sctp` and `certificate` replace, override or call.
 REPLACED: list[tuple[Any, str]] = [
     (aiortc.rtcicetransport, "Connection"),
     (aiortc.rtcpeerconnection, "RTCCertificate"),
     (aiortc.rtcsctptransport, "USERDATA_MAX_LENGTH"),
+    (aiortc.rtcsctptransport, "tsn_plus_one"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_receive_data_chunk"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_abort"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_set_state"),
     (RTCCertificate, "_create_ssl_context"),
     (aioice.ice, "StunProtocol"),
     (aioice.ice.StunProtocol, "datagram_received"),
@@ -61,7 +65,8 @@ REPLACED: list[tuple[Any, str]] = [
     (aioice.turn.TurnClientUdpProtocol, "channel_bind"),
     (aioice.turn.TurnClientUdpProtocol, "_send"),
 ]
-# What `ice` reads and writes of a connection of aioice's, and `relay` of a TURN client.
+# What `ice` reads and writes of a connection of aioice's, `relay` of a TURN client, and `sctp` of
+# an association.
 OF_CONNECTION = (
     "_closing",
     "_early_checks",
@@ -79,6 +84,13 @@ OF_TURN_CLIENT = (
     "receiver",
     "refresh_task",
     "relayed_address",
+)
+OF_ASSOCIATION = (
+    "_advertised_rwnd",
+    "_association_state",
+    "_inbound_streams",
+    "_sack_misordered",
+    "_sack_needed",
 )
 
 
@@ -284,7 +296,10 @@ async def self_test() -> None:
         _check_state(aioice.turn.TurnClientUdpProtocol(("", 0), None, None, 1, 1), OF_TURN_CLIENT)
         _ = sender.transport.transport._connection._nominated
         _check_srtp(sender.transport)
-        is_acknowledged(peer.createDataChannel("test"))
+        channel = peer.createDataChannel("test")
+        is_acknowledged(channel)
+        _check_state(channel.transport, OF_ASSOCIATION)
+        _ = aiortc.rtcsctptransport.InboundStream().reassembly
     except (AttributeError, ImportError, KeyError, TypeError, SrtpError) as error:
         raise ConfigError(
             f"this version of aiortc is not the one that the workers know: {error}",

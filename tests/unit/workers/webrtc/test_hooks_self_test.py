@@ -9,6 +9,7 @@ import pytest
 from aioice.turn import TurnClientUdpProtocol
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
 from aiortc.rtcdtlstransport import RTCDtlsTransport
+from aiortc.rtcsctptransport import InboundStream, RTCSctpTransport
 from pylibsrtp import Session
 
 from ipc.errors import ConfigError
@@ -51,6 +52,8 @@ async def test_a_renamed_method_of_the_sender_is_named(
         (RTCRtpTransceiver, "_headerExtensions", "_headerExtensions"),
         *[(aioice.Connection, name, name) for name in hooks.OF_CONNECTION],
         *[(TurnClientUdpProtocol, name, name) for name in hooks.OF_TURN_CLIENT],
+        *[(RTCSctpTransport, name, name) for name in hooks.OF_ASSOCIATION],
+        (InboundStream, "reassembly", "reassembly"),
         (Session, "_srtp", "_srtp"),
     ],
 )

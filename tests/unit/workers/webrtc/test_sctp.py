@@ -1,0 +1,151 @@
+"""What of a caller's unfinished messages is kept, on an aiortc association without a network."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.rtcsctptransport import DataChunk, RTCSctpTransport
+
+from workers.webrtc import sctp
+from workers.webrtc.sctp import MAX_CHUNKS, MAX_STREAMS, WINDOW_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+FIRST, LAST, UNORDERED = 2, 1, 4
+MODULO = 1 << 32
+# Any number may be the first.
+BEGIN = 1_000
+
+
+class Caller:
+    """Chunks for the association of a peer that is not connected."""
+
+    def __init__(self, transport: RTCSctpTransport) -> None:
+        self.transport = transport
+        self.heard: list[bytes] = []
+        transport._last_received_tsn = BEGIN - 1
+        transport._association_state = transport.State.ESTABLISHED
+
+        async def receive(_stream: int, _protocol: int, data: bytes) -> None:
+            self.heard.append(data)
+
+        async def send_chunk(_chunk: object) -> None:
+            pass
+
+        vars(transport).update(_receive=receive, _send_chunk=send_chunk)
+
+    async def send(
+        self, at: int, flags: int, data: bytes = b"x", stream: int = 0, number: int = 0
+    ) -> None:
+        chunk = DataChunk(flags=flags)
+        chunk.tsn = (BEGIN + at) % MODULO
+        chunk.stream_id, chunk.stream_seq, chunk.protocol = stream, number, 51
+        chunk.user_data = data
+        await self.transport._receive_data_chunk(chunk)
+
+    def has(self, at: int) -> bool:
+        """Whether it was acknowledged."""
+        tsn = (BEGIN + at) % MODULO
+        behind = ((self.transport._last_received_tsn or 0) - tsn) % MODULO < MODULO // 2
+        return behind or tsn in self.transport._sack_misordered
+
+    @property
+    def kept(self) -> int:
+        streams = self.transport._inbound_streams.values()
+        return sum(len(stream.reassembly) for stream in streams)
+
+    @property
+    def closed(self) -> bool:
+        return self.transport._association_state == self.transport.State.CLOSED
+
+
+@pytest.fixture
+async def caller(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Caller]:
+    stock = RTCSctpTransport._receive_data_chunk
+    monkeypatch.setattr(RTCSctpTransport, "_receive_data_chunk", stock)  # undone afterwards
+    sctp.bound_reassembly()
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    peer.createDataChannel("test")
+    assert peer.sctp is not None
+    yield Caller(peer.sctp)
+    await peer.close()
+
+
+@pytest.mark.parametrize("flags", [0, UNORDERED, FIRST, FIRST | UNORDERED])
+async def test_fragments_whose_rest_never_comes_are_bounded_by_number(
+    caller: Caller, flags: int
+) -> None:
+    for at in range(1, 3 * MAX_CHUNKS):
+        await caller.send(2 * at, flags)
+
+    assert caller.kept == len(caller.transport._sack_misordered) == MAX_CHUNKS
+    assert caller.transport._sack_needed
+    assert not caller.closed
+
+
+async def test_messages_behind_one_that_never_comes_are_bounded_by_number(caller: Caller) -> None:
+    for at in range(1, 3 * MAX_CHUNKS):
+        await caller.send(at, FIRST | LAST | UNORDERED)
+
+    assert len(caller.heard) == len(caller.transport._sack_misordered) == MAX_CHUNKS
+
+
+async def test_fragments_are_bounded_by_the_window_that_was_advertised(caller: Caller) -> None:
+    data = bytes(16_384)
+    for at in range(1, 200):
+        await caller.send(at, 0, data)
+
+    assert caller.kept == WINDOW_BYTES // len(data)
+
+
+@pytest.mark.parametrize("size", [1, 1_200, 30_000])
+async def test_a_message_that_does_not_end_closes_the_channels(
+    caller: Caller, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for at in range(3 * MAX_CHUNKS):
+        await caller.send(at, 0 if at else FIRST, bytes(size))
+
+    assert caller.closed
+    assert caller.kept <= min(2 * MAX_CHUNKS, 2 * WINDOW_BYTES // size)
+    assert len(caller.transport._sack_misordered) == 0
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_streams_are_bounded(caller: Caller) -> None:
+    for at in range(2 * MAX_STREAMS):
+        await caller.send(at, FIRST | LAST, stream=at)
+
+    assert caller.closed
+    assert len(caller.transport._inbound_streams) == MAX_STREAMS + 1
+
+
+@pytest.mark.parametrize("size", [10, 1_100])
+async def test_a_sender_that_repeats_what_was_left_out_gets_everything_through(
+    caller: Caller, size: int
+) -> None:
+    rng = random.Random(size)
+    # Messages of one to 240 fragments, which are 256 KiB.
+    lengths = [rng.choice([1, 2, 60, 240]) for _ in range(30)]
+    flags = [
+        (number, (FIRST if at == 0 else 0) | (LAST if at == length - 1 else 0))
+        for number, length in enumerate(lengths)
+        for at in range(length)
+    ]
+    missing = [*range(len(flags))]
+    while missing:
+        flight = missing[: 2 * MAX_CHUNKS]  # out of order, and one in ten is lost
+        for at in sorted(flight, key=lambda at: at + rng.randrange(8)):
+            if rng.random() < 0.1:
+                continue
+            number, flag = flags[at]
+            await caller.send(at, flag, bytes([number]) * size, number=number)
+            assert caller.kept <= 2 * MAX_CHUNKS
+        missing = [at for at in missing if not caller.has(at)]
+
+    assert not caller.closed
+    assert caller.heard == [bytes([n]) * size * length for n, length in enumerate(lengths)]
+    assert caller.transport._advertised_rwnd == WINDOW_BYTES
