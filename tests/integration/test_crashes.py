@@ -75,7 +75,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_the_others_go_on(
 async def test_after_the_engine_is_killed_nothing_is_left_and_a_new_one_starts_there(
     runtime_dir: Path,
 ) -> None:
-    async with ServeProcess(runtime_dir) as first:
+    async with ServeProcess(runtime_dir, spares=1) as first:
         await first.settled()
         async with FakeBot(first.endpoint) as mute, FakeCaller(first.url) as caller:
             await caller.hears(440)
