@@ -8,7 +8,6 @@ they happened, and `connected` not before somebody has called `connect`.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
@@ -16,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Self
 from engine.transports.home import Home
 from engine.transports.processors import BaseObject
 from engine.transports.smallwebrtc.candidates import as_candidate
+from engine.transports.smallwebrtc.ice_servers import IceServer, as_servers, for_engine
 from engine.transports.smallwebrtc.media_tracks import CallerTrack, TrackPlayer
-from ipc import ice_server
 from ipc.errors import BackbeatError, SdpRejected, SessionClosed, StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.sdk import Session
+
+__all__ = ["IceServer", "SmallWebRTCConnection"]
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +32,13 @@ MICROPHONE, CAMERA, SCREEN = range(3)
 MAX_WAITING = 256
 MAX_TOLD = 1024  # half of it for what callers send, so that no flood hides their end
 RENEGOTIATION_S = 2.0
+HANDLER_S = 1.0
 DEFAULT_HZ = 48_000
 STATES = ("new", "connecting", "connected", "disconnected", "closed", "failed")
 EVENTS = ("app-message", "track-started", "track-ended", "track-status", *STATES)
 WORKER_FAULTS = {"worker_died", "worker_stalled"}
 # Reasons for which a session ends without ever having had a caller.
 FAILURES = {"ice_failed", "offer_failed", "no_worker"} | WORKER_FAULTS
-
-
-@dataclasses.dataclass
-class IceServer:
-    """A STUN or TURN server; fields as those of W3C's RTCIceServer."""
-
-    urls: str | list[str]
-    username: str | None = None
-    credential: str | None = None
-    credentialType: str = "password"
 
 
 class SmallWebRTCConnection(BaseObject):
@@ -66,7 +60,7 @@ class SmallWebRTCConnection(BaseObject):
         connection_timeout_secs: int = 60,
     ) -> None:
         super().__init__()
-        self.ice_servers = _servers(ice_servers)
+        self.ice_servers = as_servers(ice_servers)
         self.connection_timeout_secs = connection_timeout_secs
         self._session: Session | None = None
         self._home: Home | None = None
@@ -142,7 +136,7 @@ class SmallWebRTCConnection(BaseObject):
             bot = await self._home.bot()
             placed = await bot.open_webrtc(
                 sdp,
-                ice_servers=[_for_engine(server) for server in self.ice_servers],
+                ice_servers=[for_engine(server) for server in self.ice_servers],
                 connect_s=self.connection_timeout_secs,
             )
         except BaseException:
@@ -356,6 +350,25 @@ class SmallWebRTCConnection(BaseObject):
         while self._waiting:
             event, arguments = self._waiting.popleft()
             await self._call_event_handler(event, *arguments)
+        if self._state == "closed":
+            await self.cleanup()
+
+    async def _run_handler(
+        self,
+        event_name: str,
+        handler: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        # One that hangs must not keep the end of the call from the others: what comes next waits
+        # for it so long and no longer.
+        running = asyncio.create_task(
+            super()._run_handler(event_name, handler, args, kwargs),
+            name=f"{self.name} {event_name}",
+        )
+        self._calls.add(running)
+        running.add_done_callback(self._calls.discard)
+        await asyncio.wait((running,), timeout=HANDLER_S)
 
     # -- ends ---------------------------------------------------------------------------------
 
@@ -382,21 +395,3 @@ class SmallWebRTCConnection(BaseObject):
 def _check_offer(kind: str) -> None:
     if kind != "offer":
         raise SdpRejected(f"a caller sends an offer, not {kind!r}")
-
-
-def _servers(given: list[str] | list[IceServer] | None) -> list[Any]:
-    servers: list[Any] = list(given or [])
-    if all(isinstance(server, str) for server in servers):
-        return [IceServer(urls=server) for server in servers]
-    if any(isinstance(server, str) for server in servers):
-        raise TypeError("ice_servers are all URLs or all IceServer objects")
-    return servers
-
-
-def _for_engine(server: Any) -> ice_server.IceServer:
-    urls = server.urls
-    return ice_server.IceServer(
-        urls=[urls] if isinstance(urls, str) else list(urls),
-        username=server.username or "",
-        credential=server.credential or "",
-    )
