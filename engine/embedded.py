@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from engine.sessions import Sessions
     from engine.supervisor import Supervisor
 
+log = structlog.get_logger(__name__)
+
 # The engine of the `async with` around whoever asks.
 around: ContextVar[Engine | None] = ContextVar("engine", default=None)
 # Every explicit engine that runs in this process, whatever its loop.
@@ -90,7 +92,10 @@ class Engine:
         if self in running:
             running.remove(self)
         while self.before_close:
-            await self.before_close.pop()()
+            try:
+                await self.before_close.pop()()
+            except Exception:
+                log.exception("engine_line_end_failed")  # the workers are ended all the same
         ending, self._server = self._server, None
         directory, self._directory = self._directory, None
         if ending is not None:

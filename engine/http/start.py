@@ -19,12 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.http import offer
 from engine.http.errors import CodedRoute
 from engine.http.parts import Parts
-from ipc.errors import BackbeatError, ConfigError, MalformedMessage, SessionNotFound
+from ipc.errors import (
+    BackbeatError,
+    ConfigError,
+    MalformedMessage,
+    MessageTooLarge,
+    SessionNotFound,
+)
 from ipc.wire import check_data
 
 # A page that is left open may call again much later; what is older or beyond goes first.
 REMEMBERED_S = 3600.0
-MAX_REMEMBERED = 10_000
+MAX_REMEMBERED = 4096
+MAX_BODY_BYTES = 16 * 1024
 # What the JavaScript client is given when it asks for servers and none are configured.
 PUBLIC_STUN = {"urls": ["stun:stun.l.google.com:19302"]}
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -102,6 +109,8 @@ def router(parts: Parts) -> APIRouter:
                 f"calls come by webrtc here, not by {asked.transport!r}", code="transport"
             )
         check_data(asked.body)
+        if len(json.dumps(asked.body)) > MAX_BODY_BYTES:
+            raise MessageTooLarge(f"`body` is at most {MAX_BODY_BYTES // 1024} KiB of JSON")
         servers = [one.as_w3c() for one in parts.sessions.ice_servers]
         if not servers and asked.enableDefaultIceServers:
             servers = [PUBLIC_STUN]

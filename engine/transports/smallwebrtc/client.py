@@ -44,8 +44,10 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("microphone", "camera", "screenVideo")
 RING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
-# What speech waits for at most behind a background that is mixed here, or another destination.
+# What speech waits for at most behind a background that is mixed here, or another destination:
+# with the chunk that is being written. A little must wait, or there would be holes between chunks.
 SHARED_LEAD_MS = 100
+MIN_LEAD_MS = 20
 # A write that holds for a caller gives up so long before it would count as stuck.
 GIVE_UP_EARLY_S = 1.0
 
@@ -187,10 +189,11 @@ class SmallWebRTCClient:
             await session.configure(**changes)
         shared = bool(params.audio_out_destinations) or _mixes_here(params)
         lead_ms = params.audio_out_lead_ms
+        shared_ms = max(MIN_LEAD_MS, SHARED_LEAD_MS - 10 * params.audio_out_10ms_chunks)
         self._playout = SessionPlayout(
             session,
             hz=self._out_hz,
-            lead_ms=min(lead_ms, SHARED_LEAD_MS) if shared else lead_ms,
+            lead_ms=min(lead_ms, shared_ms) if shared else lead_ms,
             hold_s=max(0.0, params.audio_out_write_timeout_secs - GIVE_UP_EARLY_S),
             present=connection.is_connected,
         )

@@ -102,6 +102,11 @@ async def test_an_offer_that_cannot_be_read_is_400_and_says_why(
     assert answer.json()["detail"]
 
 
+async def test_a_start_with_too_much_for_the_bot_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/start", json={"body": "x" * 20_000})
+    assert (answer.status_code, answer.json()["code"]) == (400, "message_too_large")
+
+
 async def test_a_transport_that_is_not_served_is_400(client: httpx.AsyncClient) -> None:
     answer = await client.post("/start", json={"transport": "twilio"})
     assert (answer.status_code, answer.json()["code"]) == (400, "transport")
