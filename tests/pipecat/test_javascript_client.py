@@ -121,6 +121,6 @@ async def test_a_pipeline_goes_on_through_a_new_connection_and_another_worker(
         await client.hears_tone(MIC_HZ)
         after = await client.ask("who")
         assert after["session"] == before["session"]
-        assert after["events"] == ["connected", "disconnected", "connected"]
+        assert after["events"] == ["connected"]  # our fault is no farewell of the caller's
         assert len(await client.said("onBotReady")) == 1
         assert await client.said("onDisconnected") == []
