@@ -12,7 +12,7 @@ from engine.sdk import Bot
 from engine.transports import home
 from engine.transports.home import Home
 from ipc.errors import AuthError
-from tests.support import until
+from tests.support import turn, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -47,7 +47,7 @@ async def test_who_is_refused_is_told_why_and_may_try_again(
     class Refused(Bot):
         async def serve(self, endpoint: str | None = None, *, token: str | None = None) -> None:
             self.registered = asyncio.Event()
-            await asyncio.sleep(0)
+            await turn()
             raise AuthError("a wrong token")
 
     monkeypatch.setattr(home, "_engine_here", lambda: None)

@@ -12,6 +12,7 @@ from engine.sdk import Session
 from engine.transports.base.session_playout import SessionPlayout
 from engine.transports.base.sum import Sum
 from tests.fakes.manual_loop import ManualLoop
+from tests.support import turn
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def test_a_write_that_may_not_hold_does_not_spin() -> None:
     playout = SessionPlayout(session, hz=HZ, lead_ms=LEAD_MS, hold_s=0, present=present)
     writing = asyncio.create_task(playout.write(pcm(1, 300)))
     for _ in range(100):
-        await asyncio.sleep(0)
+        await turn()
     assert len(looks) == 1
     session.ended("test over")
     assert await writing is False

@@ -9,7 +9,7 @@ import pytest
 
 from engine.sdk import Session
 from engine.transports.smallwebrtc.connection import MAX_TOLD, MAX_WAITING, SmallWebRTCConnection
-from tests.support import until
+from tests.support import turn, until
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def test_no_message_that_waited_for_connect_is_left_out(session: Session) 
     session.caller_connected(False)
     for number in range(MAX_WAITING):
         session.message_arrived(number, 0)
-        await asyncio.sleep(0)
+        await turn()
     await until(lambda: len(connection._messages) == MAX_WAITING)
     await connection.connect()
     await until(lambda: len(heard) == MAX_WAITING)
@@ -54,7 +54,7 @@ async def test_the_end_is_told_behind_a_flood_of_messages(session: Session) -> N
     await connection.connect()
     for number in range(MAX_TOLD + 10):
         session.message_arrived(number, 0)
-        await asyncio.sleep(0)
+        await turn()
     session.ended("left")
     await until(lambda: connection._state == "closed")
     go_on.set()
