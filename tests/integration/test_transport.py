@@ -35,7 +35,10 @@ async def test_what_the_caller_says_comes_in_and_is_said_back() -> None:
         )
         assert abs(pitch_hz(np.repeat(samples, 3)) - 440) < 5
         out = call.after.of(OutputAudioRawFrame)
-        assert {(f.sample_rate, f.num_frames) for f in out} == {(24_000, 960)}
+        # A caller whose packets come late leaves less than a chunk, which does not wait for more.
+        assert {f.sample_rate for f in out} == {24_000}
+        assert {f.num_frames for f in out} <= {480, 960}
+        assert sum(f.num_frames == 960 for f in out) > len(out) / 2
         assert len(call.before.of(ClientConnectedFrame)) == 1
         assert call.events() == ["on_client_connected"]
 
