@@ -34,8 +34,8 @@ VERSION = 1
 HEADER = struct.Struct("<BBHIQQQ")
 TRIP = struct.Struct("<II")
 MOST_US = (1 << 32) - 1
-# Flags of a MESSAGE: it is text, and a flush does not take it.
-TEXT, LASTING = 1, 2
+# Flags of a MESSAGE: it is text, a flush does not take it, and it is none: it only takes its time.
+TEXT, LASTING, PAUSE = 1, 2, 4
 # 1 s of 20 ms frames in the sockets' queues; the rings hold the rest.
 QUEUE_FRAMES = 50
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipc.media_stream import LASTING, TEXT, Kind, StreamFrame, pack
+from ipc.media_stream import LASTING, PAUSE, TEXT, Kind, StreamFrame, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ MAX_CURSOR = 1 << 62
 
 
 class Outbound(NamedTuple):
-    """A message for the server: it plays from `cursor` on for `duration`."""
+    """A message for the server: it plays from `cursor` on for `duration`. None is a pause."""
 
     cursor: int
     duration: int
-    data: str | bytes
+    data: str | bytes | None
     lasting: bool
 
     @property
@@ -90,7 +90,7 @@ class MessageStream:
         return True
 
     def _forget(self, message: Outbound) -> None:
-        self._queued_bytes -= len(message.data)
+        self._queued_bytes -= len(message.data or b"")
         self._queued_us -= message.duration
 
     # -- from the server ----------------------------------------------------------------------
@@ -127,15 +127,17 @@ class MessageStream:
             return False
         if full or late or duration > MAX_DURATION_US:
             return False
-        data: str | bytes = bytes(frame.payload)
-        if frame.flags & TEXT:
+        data: str | bytes | None = bytes(frame.payload)
+        if frame.flags & PAUSE:
+            data = None
+        elif frame.flags & TEXT:
             try:
                 data = bytes(frame.payload).decode()
             except UnicodeDecodeError:
                 return False
         self._written = frame.cursor + duration
         self._queue.append(Outbound(frame.cursor, duration, data, bool(frame.flags & LASTING)))
-        self._queued_bytes += len(data)
+        self._queued_bytes += len(data or b"")
         self._queued_us += duration
         return True
 

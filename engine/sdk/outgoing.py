@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ipc.errors import ConfigError, MessageTooLarge, SessionClosed
-from ipc.media_stream import LASTING, TEXT, Kind, StreamFrame, StreamLink, pack
+from ipc.media_stream import LASTING, PAUSE, TEXT, Kind, StreamFrame, StreamLink, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,9 +118,30 @@ class Outgoing:
         right behind what stands before it. Returns the cursor behind it, for `wait`. One that a
         flush overtakes while it waits here is never sent. Raises SessionClosed, ConfigError.
         """
+        entry = await self._queue(message, duration_ms, interruptible)
+        return self.written if entry is None else entry.end
+
+    async def put(
+        self, message: str | bytes | None, duration_ms: float, *, interruptible: bool = True
+    ) -> asyncio.Future[bool]:
+        """`play`, for whoever wants to hear of that message: True once it has left, else False.
+
+        None is a pause: for so long nothing leaves.
+        """
+        entry = await self._queue(message, duration_ms, interruptible)
+        if entry is not None:
+            return entry.left
+        cut: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        cut.set_result(False)
+        return cut
+
+    async def _queue(
+        self, message: str | bytes | None, duration_ms: float, interruptible: bool
+    ) -> _Entry | None:
+        """Queue it when there is room; None when a flush was quicker."""
         if not 0 <= duration_ms <= MAX_MESSAGE_MS:
             raise ConfigError(f"a message lasts 0 to {MAX_MESSAGE_MS} ms, not {duration_ms}")
-        payload = message.encode() if isinstance(message, str) else bytes(message)
+        payload = message.encode() if isinstance(message, str) else bytes(message or b"")
         if len(payload) > MAX_MESSAGE_BYTES:
             raise MessageTooLarge(f"{len(payload)} bytes are over {MAX_MESSAGE_BYTES}")
         # Never nothing, so that the cursor tells whether it has left.
@@ -134,15 +155,15 @@ class Outgoing:
                 await self._waiters.changed()
             if self._closed:
                 raise SessionClosed(f"the session ended: {self._closed}")
-            start = self.written
             if interruptible and flushes != self._flushes:
-                return start
-            self.written = start + duration
+                return None
+            self.written += duration
             flags = TEXT * isinstance(message, str) | LASTING * (not interruptible)
+            flags |= PAUSE * (message is None)
             entry = _Entry(self.written, duration, flags, payload)
             self._entries.append(entry)
             self._say(entry.frame(self._stream))
-        return self.written
+        return entry
 
     async def wait(self, cursor: int) -> bool:
         """True once the message that ends at `cursor` has left, False when a flush cut it."""

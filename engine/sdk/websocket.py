@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from engine.sdk.outgoing import Outgoing
-from engine.sdk.session import MAX_MESSAGES, Session
+from engine.sdk.session import Session
 from engine.sdk.signaling import REQUEST_DEADLINE_S
 from ipc.errors import AlreadyAttached, BackbeatError, ConfigError, StateError
 from ipc.frames import InputTransportMessageFrame
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ipc.websocket import Websocket, Wire
 
 log = logging.getLogger("backbeat.bot")
+
+# Minutes of speech in messages of 20 ms, as a server may send them all at once.
+MAX_RAW, MAX_RAW_BYTES = 16_384, 8 << 20
 
 # Serializers of other projects that speak exactly what one of ours does: module, class, wire.
 FOREIGN: dict[tuple[str, str], Wire] = {
@@ -51,7 +54,8 @@ class WebsocketSession(Session):
         # How the last connection ended (RFC 6455 section 7.4.1): 0 while it has not.
         self.close_code = 0
         self.close_text = ""
-        self._raw: deque[str | bytes] = deque(maxlen=MAX_MESSAGES)
+        self._raw: deque[str | bytes] = deque()
+        self._raw_bytes = 0
         self._decoder: FrameSerializer | None = None
         self._outgoing: Outgoing | None = None
 
@@ -94,12 +98,14 @@ class WebsocketSession(Session):
     async def raw_messages(self) -> AsyncIterator[str | bytes]:
         """The server's messages that are not audio, as they came, until the session ends.
 
-        At most 256 wait. With `wire="messages"` that is every message.
+        With a serializer that runs here that is every message. At most 8 MiB wait, the newest.
         """
         while True:
             while self._raw:
                 self._events.taken("raw")
-                yield self._raw.popleft()
+                message = self._raw.popleft()
+                self._raw_bytes -= len(message)
+                yield message
             if self.closed:
                 return
             await self._waiters.changed()
@@ -153,9 +159,11 @@ class WebsocketSession(Session):
         self._at(cursor, lambda: self._take_raw(data))
 
     def _take_raw(self, data: str | bytes) -> None:
-        if len(self._raw) == MAX_MESSAGES:
-            self.dropped_messages += 1
+        self._raw_bytes += len(data)
         self._raw.append(data)
+        while len(self._raw) > MAX_RAW or self._raw_bytes > MAX_RAW_BYTES:
+            self._raw_bytes -= len(self._raw.popleft())
+            self.dropped_messages += 1
         self._events.fire("raw", data)
         if self._decoder is not None:
             try:

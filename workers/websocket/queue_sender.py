@@ -66,7 +66,7 @@ class QueueSender:
             # What lasts no time follows what it stands behind at once.
             if self._ahead >= self._lead + BEAT_US and message.duration > 1:
                 return
-            if not link.send(message.data):
+            if message.data is not None and not link.send(message.data):
                 return
             stream.pop()
             self._ahead += message.duration

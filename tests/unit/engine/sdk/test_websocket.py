@@ -9,11 +9,12 @@ import pytest
 
 from engine.sdk.events import Waiters
 from engine.sdk.outgoing import Outgoing
-from engine.sdk.websocket import proxy_for, wire_of
+from engine.sdk.websocket import MAX_RAW_BYTES, WebsocketSession, proxy_for, wire_of
 from ipc.errors import ConfigError, SessionClosed
-from ipc.media_stream import LASTING, TEXT, Kind, StreamFrame, unpack
+from ipc.media_stream import LASTING, PAUSE, TEXT, Kind, StreamFrame, unpack
 from ipc.serializers import FrameSerializer, ProtobufFrameSerializer, RawPcmFrameSerializer
 from tests.support import until
+from tests.unit.engine.sdk.test_session import FakeLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,6 +134,24 @@ async def test_waits_end_as_played_or_cut() -> None:
     assert out.position == lasting
 
 
+async def test_whoever_puts_a_message_or_a_pause_hears_what_becomes_of_it() -> None:
+    out, link = outgoing()
+    first = await out.put(b"1", 40)
+    pause = await out.put(None, 900)
+    late = asyncio.create_task(out.put(b"late", 100))
+    await until(lambda: out._sending.locked())
+    assert [(f.arg, f.flags, bytes(f.payload)) for f in link.messages()] == [
+        (40_000, 0, b"1"),
+        (900_000, PAUSE, b""),
+    ]
+    link.say(Kind.ANCHOR, cursor=40_000)
+    assert await first
+    out.flush()
+    link.say(Kind.FLUSHED, cursor=40_000, arg=940_000)
+    assert not await pause
+    assert not await (await late)
+
+
 async def test_what_waits_for_room_is_dropped_by_a_flush() -> None:
     out, link = outgoing()
     await out.play(b"x", 1_000)
@@ -151,6 +170,20 @@ async def test_a_worker_that_does_not_read_for_a_while_loses_nothing() -> None:
     link.reads = True
     await until(lambda: len(link.frames) == 3)
     assert [frame.kind for frame in link.frames] == [Kind.EPOCH, Kind.MESSAGE, Kind.FLUSH]
+
+
+async def test_raw_messages_wait_bounded_by_their_bytes() -> None:
+    session = WebsocketSession("s_1", FakeLine(), None)
+    for number in range(1000):
+        session.raw_arrived(b"%d" % number, 0)
+    half = bytes(MAX_RAW_BYTES // 2)
+    session.raw_arrived(half, 0)
+    assert session.dropped_messages == 0
+    session.raw_arrived(half, 0)
+    session.ended("test over")
+    assert session.dropped_messages == 1000
+    assert [message async for message in session.raw_messages()] == [half, half]
+    await session.settle(1)
 
 
 async def test_the_end_ends_every_wait() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ipc.clock import ManualClock
-from ipc.media_stream import LASTING, TEXT, Kind, StreamFrame, unpack
+from ipc.media_stream import LASTING, PAUSE, TEXT, Kind, StreamFrame, unpack
 from ipc.message_stream import MAX_INCOMING_BYTES, MessageStream
 from ipc.websocket import Websocket
 from tests.fakes.websocket_link import FakeLink
@@ -24,9 +24,9 @@ class World:
         self.link = FakeLink(self.clock)
         self.written = 0
 
-    def put(self, data: str | bytes, ms: float, *, lasting: bool = False) -> bool:
-        flags = TEXT * isinstance(data, str) | LASTING * lasting
-        payload = memoryview(data.encode() if isinstance(data, str) else data)
+    def put(self, data: str | bytes | None, ms: float, *, lasting: bool = False) -> bool:
+        flags = TEXT * isinstance(data, str) | LASTING * lasting | PAUSE * (data is None)
+        payload = memoryview(data.encode() if isinstance(data, str) else data or b"")
         duration = int(ms * 1000) or 1
         frame = StreamFrame(Kind.MESSAGE, 1, self.written, 0, duration, payload, flags)
         taken = self.stream.take(frame)
@@ -74,6 +74,16 @@ def test_what_lasts_no_time_follows_at_once() -> None:
     world.put("more", 40)
     world.beat()
     assert world.link.sent == ["audio", "control"]
+
+
+def test_a_pause_takes_its_time_and_sends_nothing() -> None:
+    world = World()
+    for data in ("before", None, None, "behind"):
+        assert world.put(data, 60)
+    world.beat(20)
+    assert world.link.sent == ["before", "behind"]
+    assert world.times_ms() == [0, 140]
+    assert [frame.cursor for frame in world.told()] == [240_000]
 
 
 def test_the_bot_learns_what_has_left_and_what_a_flush_cut() -> None:
