@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ipc.errors import SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.sdk import Mark, Session
+    from engine.sdk import Mark, Played
 
 # Longer audio is queued in pieces, so that what waits for its beginning waits no longer.
 PIECE_MS = 40
@@ -25,6 +25,39 @@ PIECE_MS = 40
 MAX_KNOWN = 1024
 # How often a write that holds no longer looks whether the caller is still there, at most.
 LOOK_S = 0.1
+
+
+class Speech(Protocol):
+    """What is played to: a session of the SDK, or what stands for its speech."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        ...
+
+    @property
+    def speaker_channels(self) -> int:
+        """Channels of the samples."""
+        ...
+
+    async def play(
+        self,
+        pcm: memoryview,
+        *,
+        hz: int | None = None,
+        mark: str | None = None,
+        interruptible: bool = True,
+    ) -> Played:
+        """Queue int16 samples; waits for room. Raises SessionClosed."""
+        ...
+
+    def flush(self) -> object:
+        """Drop what is queued and may be interrupted, at once."""
+        ...
+
+    def end_of_speech(self) -> None:
+        """The utterance ends with what is queued."""
+        ...
 
 
 class _Piece(NamedTuple):
@@ -39,18 +72,20 @@ class SessionPlayout:
 
     def __init__(
         self,
-        session: Session,
+        session: Speech,
         *,
         hz: int,
         lead_ms: int,
         hold_s: float,
         present: Callable[[], bool],
+        piece_ms: int = PIECE_MS,
     ) -> None:
         """`present` tells whether a caller hears; without one a write gives up after `hold_s`."""
         self._session = session
         self._hz = hz
         self.lead_ms = lead_ms
         self._hold_s = hold_s
+        self._piece_ms = piece_ms
         self._present = present
         self._written = 0
         # In order: those whose outcome may still be asked for, and those that have not left.
@@ -89,7 +124,7 @@ class SessionPlayout:
             return False
         self._gave_up = False
         flushes = self._flushes
-        step = hz * PIECE_MS // 1000 * stride
+        step = hz * self._piece_ms // 1000 * stride
         try:
             for at in range(0, len(pcm), step):
                 await self._queue(memoryview(pcm)[at : at + step], hz, interruptible)
