@@ -29,6 +29,7 @@ from scripts.benchmarks import (  # noqa: E402
     setup,
     stall,
     transport,
+    websocket,
 )
 
 if TYPE_CHECKING:
@@ -243,6 +244,25 @@ def run_pipecat(
     _finish([pipecat.measure(sessions, seconds, flushes, parts)], json, markdown)
 
 
+@cli.command("websocket")
+def run_websocket(
+    json: Json = None,
+    markdown: Markdown = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(websocket.PARTS)}; repeatable")
+    ] = None,
+    sessions: Annotated[int, typer.Option(help="sessions of CPU", min=1, max=200)] = 32,
+    stall_sessions: Annotated[int, typer.Option(help="sessions of the beat", min=1, max=200)] = 64,
+    flushes: Annotated[int, typer.Option(help="flushes at least", min=8, max=1000)] = 60,
+    seconds: Seconds = 8,
+) -> None:
+    """Dialled WebSockets beside Pipecat's: CPU, the beat, flush, calls beside a TLS far end."""
+    parts = part or websocket.PARTS
+    if unknown := set(parts) - set(websocket.PARTS):
+        raise typer.BadParameter(f"no part is called {', '.join(sorted(unknown))}")
+    _finish([websocket.measure(sessions, stall_sessions, flushes, seconds, parts)], json, markdown)
+
+
 @cli.command("all")
 def run_all(
     json: Json = RESULTS / "bench.json",
@@ -250,7 +270,7 @@ def run_all(
     plots: Plots = RESULTS,
     burn: Burn = 1.0,
 ) -> None:
-    """Everything, in 15 to 20 minutes."""
+    """Everything, in about 20 minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),
@@ -259,6 +279,7 @@ def run_all(
         "flush": lambda: flush.measure(8, 60),
         "transport": lambda: transport.measure(64, 8, burn, 8, 60),
         "pipecat": lambda: pipecat.measure(8, 8, 60),
+        "websocket": lambda: websocket.measure(32, 64, 48, 6),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
         "receive": lambda: receive.measure([32, 64], [4, 8], 6),

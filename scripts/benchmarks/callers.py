@@ -13,7 +13,6 @@ import array
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import sys
 import time
@@ -29,7 +28,7 @@ import numpy as np  # noqa: E402
 from pylibsrtp import Error as SrtpError  # noqa: E402
 
 from ipc.loop import new_runner  # noqa: E402
-from scripts.benchmarks import light_peer, wire  # noqa: E402
+from scripts.benchmarks import commands, light_peer, wire  # noqa: E402
 from scripts.benchmarks.light_peer import LightPeer  # noqa: E402
 from scripts.benchmarks.priority import raise_priority  # noqa: E402
 from scripts.benchmarks.speech import Decoder  # noqa: E402
@@ -44,7 +43,7 @@ AT_ONCE = 4
 SETTLE_S = 0.1
 MAX_NOTES = 2_000_000
 """Notes of one window: 64 MB, or 64 callers for ten minutes."""
-COMMANDS = ("call", "timings", "begin", "end", "speak", "impair", "hang_up", "quit")
+COMMANDS = ("call", "timings", "begin", "end", "speak", "impair", "hang_up")
 
 
 class Callers:
@@ -326,21 +325,9 @@ def _describe(error: Exception) -> str:
 async def serve(priority: bool, address: str) -> None:
     """Obey standard input until it ends."""
     light_peer.install(address)
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     callers = Callers(raise_priority(1) if priority else "none")
     try:
-        while line := await reader.readline():
-            command: dict[str, Any] = json.loads(line)
-            name = command.pop("do")
-            if name == "quit" or name not in COMMANDS:
-                break
-            try:
-                answer = await getattr(callers, name)(**command)
-            except Exception as error:  # told to whoever commands; the process goes on
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            print(json.dumps(answer), flush=True)
+        await commands.obey(callers, COMMANDS)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):

@@ -69,7 +69,7 @@ def measure(sessions: int, flushes: int) -> Report:
 
 def run(kind: str, sessions: int, flushes: int) -> tuple[list[Cut], str]:
     """The flushes of one kind of server, and why they do not count."""
-    seconds = max(6.0, 1.9 * (flushes / sessions + 1.5))
+    seconds = seconds_for(sessions, flushes)
     with tempfile.TemporaryDirectory(prefix="bbflush-") as directory:
         job = Job(mode="flush", log=directory)
         with processes.start(kind, job) as server, recording.callers() as callers:
@@ -80,6 +80,11 @@ def run(kind: str, sessions: int, flushes: int) -> tuple[list[Cut], str]:
             window = windows.take(server, callers, sessions, seconds)
             timings = flush_log.read(Path(directory))
     return cuts(window.recording, timings), window.void
+
+
+def seconds_for(sessions: int, flushes: int) -> float:
+    """How long so many flushes take at least."""
+    return max(6.0, 1.9 * (flushes / sessions + 1.5))
 
 
 def _add(report: Report, kind: str, cuts: list[Cut], void: str) -> None:

@@ -1,30 +1,35 @@
-"""The same Pipecat bot on our transport and on Pipecat's own: CPU, stalls, a spin, barge-in.
+"""The same Pipecat bot on our transport and on Pipecat's own.
 
-Both are one process with a FastAPI application and a Pipecat pipeline for each caller; of ours
-the engine is the one that the transport starts for itself, in a process of the same tree.
+CPU, stalls, a thread that spins, barge-in, and how long a client waits for its bot. Both are one
+process with a FastAPI application and a Pipecat pipeline for each caller; of ours the engine is
+the one that the transport starts for itself, in a process of the same tree.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+import httpx
 import numpy as np
 
-from scripts.benchmarks import flush, processes, recording, stall, windows, wire
+from scripts.benchmarks import flush, processes, ready, recording, stall, windows, wire
 from scripts.benchmarks.job import Job
-from scripts.benchmarks.processes import ON_BACKBEAT, PIPECAT
+from scripts.benchmarks.processes import ALONE, ON_BACKBEAT, PIPECAT, cpu_of
 from scripts.benchmarks.report import Report
-from scripts.benchmarks.windows import say
+from scripts.benchmarks.windows import FRAMES_PER_S, say
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from scripts.benchmarks.windows import Window
 
-PARTS = ("cpu", "stall", "spin", "flush")
+PARTS = ("cpu", "stall", "spin", "flush", "ready")
 BLOCK_MS = 200.0
 LATE_MS = 60.0
 SPIN_TRIES = 3
+SPIN_S = 5.0
+READY_CALLS = 20
 MUST_CPU = 1 / 6
 MUST_MISSING_PERCENT = 1.0
 MUST_FLUSH_MS = 25.0
@@ -44,59 +49,106 @@ def measure(sessions: int, seconds: float, flushes: int, parts: Collection[str] 
         if "stall" in parts:
             _stall(report, kind, prefix, sessions, seconds, judged=ours)
         if "spin" in parts:
-            _spin(report, kind, prefix, seconds, judged=ours)
+            _spin(report, kind, prefix, min(seconds, SPIN_S), judged=ours)
         if "flush" in parts:
             _flush(report, kind, prefix, sessions, flushes, judged=ours)
+        if "ready" in parts:
+            ready.add(report, kind, prefix, READY_CALLS, judged=ours)
     return report
 
 
-def _take(
-    kind: str, job: Job, sessions: int, seconds: float, *, probes: bool = True
-) -> Window | str:
-    """A window with calls on one kind of server; or why there is none. A probe decodes."""
+def _take(kind: str, job: Job, sessions: int, seconds: float) -> Window | str:
+    """A window with calls on one kind of server, each a probe; or why there is none."""
     with processes.start(kind, job) as server, recording.callers() as callers:
         callers.speak(job.mode != "talk")
-        why = windows.place(server, callers, sessions, probes=sessions if probes else 0)
+        why = windows.place(server, callers, sessions, probes=sessions)
+        if not why and job.burn_when_told:
+            httpx.post(f"{server.url}/api/burn", timeout=20)
+            time.sleep(windows.SETTLE_S)
         return why or windows.take(server, callers, sessions, seconds)
 
 
+# -- CPU ------------------------------------------------------------------------------------
+
+
 def _cpu(report: Report, sessions: int, seconds: float) -> None:
-    """The stock process is bot and media; of ours the workers are the media."""
-    found: dict[str, Window] = {}
-    for kind in (ON_BACKBEAT, PIPECAT):
-        say(f"{kind}, both ways, {sessions} sessions")
-        window = _take(kind, Job(mode="both"), sessions, seconds, probes=False)
-        if isinstance(window, str) or not window.held:
-            why = window[:60] if isinstance(window, str) else f"{window.shares[0]:.1%} came"
-            report.put(
-                f"{kind}: {sessions} sessions both ways", "µs", {}, 0, void=f"not held: {why}"
-            )
+    """Media by media: ours are engine and workers, stock's what the pipeline alone does not use.
+
+    With as many sessions as stock holds, and with all of `sessions`.
+    """
+    counts = sorted({max(1, sessions * part // 4) for part in (1, 2, 3, 4)})
+    stock = _held(PIPECAT, counts, seconds)
+    holds = max(stock, default=0)
+    alone_us = _alone_us(holds, seconds) if holds else 0.0
+    stock_us = stock[holds].cpu_us() if holds else None
+    media_us = stock_us - alone_us if stock_us is not None else None
+    ours = _held(ON_BACKBEAT, sorted({holds or sessions, sessions}), seconds)
+    for count in sorted({holds or sessions, sessions}):
+        window = ours.get(count)
+        name = f"{count} sessions both ways: "
+        must = media_us * MUST_CPU if media_us is not None else None
+        what = f"{name}media (engine and workers), per session and 20 ms"
+        if window is None:
+            report.put(what, "µs", {}, 0, must=must, void="not held")
             continue
-        found[kind] = window
-    if (ours := found.get(ON_BACKBEAT)) is None:
+        media, bot = window.cpu_us("workers"), window.cpu_us("bot")
+        packets, void = window.pace.packets, window.void
+        ratio = media_us / media if media_us is not None and media else None
+        report.put(what, "µs", media, packets, must=must, ratio=ratio, void=void)
+        report.put(f"{name}the bot's process", "µs", bot, packets, void=void)
+        ratio = stock_us / (media + bot) if stock_us is not None else None
+        report.put(f"{name}all of it", "µs", media + bot, packets, ratio=ratio, void=void)
+    if stock_us is None or media_us is None:
+        report.put(f"peer: {PIPECAT}: {counts[0]} sessions", "µs", {}, 0, void="not held")
         return
-    media, bot = ours.cpu_us("workers"), ours.cpu_us("bot")
-    peer = found.get(PIPECAT)
-    # What the pipeline itself costs is the same on both, so the rest of stock's is media.
-    stock_media = peer.cpu_us() - bot if peer is not None and not peer.void else None
-    count, void = ours.pace.packets, ours.void
-    report.put(
-        f"{sessions} sessions both ways: media outside the bot, per session and 20 ms",
-        "µs",
-        media,
-        count,
-        must=stock_media * MUST_CPU if stock_media is not None else None,
-        ratio=stock_media / media if stock_media is not None else None,
-        void=void,
-    )
-    report.put(f"{sessions} sessions both ways: the bot's process", "µs", bot, count, void=void)
-    if peer is not None:
-        name = f"peer: {PIPECAT}: {sessions} sessions both ways: the whole process"
-        report.put(name, "µs", peer.cpu_us(), peer.pace.packets, void=peer.void)
+    packets, void = stock[holds].pace.packets, stock[holds].void
+    name = f"peer: {PIPECAT}: {holds} sessions both ways: "
+    report.put(f"{name}media, per session and 20 ms", "µs", media_us, packets, void=void)
+    report.put(f"{name}the whole process", "µs", stock_us, packets, void=void)
+    report.put(f"peer: {ALONE}: {holds} pipelines", "µs", alone_us, packets)
     report.notes.append(
-        "Media of the stock process: what it uses beyond the bot's process on our transport, "
-        "where the same pipeline runs."
+        f"{PIPECAT} held {holds} sessions both ways (every caller got 99.5 % of its packets; tried "
+        f"were {', '.join(map(str, counts))}). Its media is its process less the same pipeline "
+        "on a transport that brings and takes speech in real time and does nothing else, measured "
+        "in the same run."
     )
+
+
+def _held(kind: str, counts: list[int], seconds: float) -> dict[int, Window]:
+    """The windows that were held, by sessions: one server, more and more calls."""
+    found: dict[int, Window] = {}
+    live = 0
+    with processes.start(kind, Job(mode="both")) as server, recording.callers() as callers:
+        for count in counts:
+            say(f"{kind}, both ways, {count} sessions")
+            why = windows.place(server, callers, count - live)
+            live = count
+            if why:
+                say(f"not held: {why}")
+                break
+            window = windows.take(server, callers, count, seconds)
+            if not window.held:
+                say(f"not held: {window.shares[0]:.1%} came")
+                break
+            found[count] = window
+    return found
+
+
+def _alone_us(pipelines: int, seconds: float) -> float:
+    """CPU per pipeline and 20 ms in µs, without any media."""
+    say(f"{ALONE}, {pipelines} pipelines")
+    with processes.dialler(ALONE, Job(mode="both")) as server:
+        order = {"uri": "none:", "count": pipelines}
+        httpx.post(f"{server.url}/api/dial", json=order, timeout=60).raise_for_status()
+        time.sleep(windows.SETTLE_S)
+        parts = server.parts()
+        began, before = time.monotonic(), sum(cpu_of(parts).values())
+        time.sleep(seconds)
+        took, used = time.monotonic() - began, sum(cpu_of(parts).values()) - before
+    return used * 1e6 / (took * FRAMES_PER_S * pipelines)
+
+
+# -- the beat -------------------------------------------------------------------------------
 
 
 def _stall(
@@ -109,7 +161,7 @@ def _stall(
     if isinstance(window, str):
         report.put(name, "", {}, 0, must=must, void=f"not held: {window[:60]}")
         return
-    late = sum(map(_late, window.recording.streams))
+    late = sum(_late(stream, window.frozen) for stream in window.recording.streams)
     count = window.pace.packets
     report.put(name, "", late, count, must=must, void=window.void)
     silent = sum(map(stall.silent_packets, window.recording.probes))
@@ -124,8 +176,11 @@ def _stall(
     report.notes.append(f"{kind}: {late / max(1, count):.1%} of the packets > {LATE_MS:g} ms late.")
 
 
-def _late(stream: wire.Stream) -> int:
-    return int(np.count_nonzero(wire.behind_ms(stream) > LATE_MS))
+def _late(stream: wire.Stream, frozen: wire.Ints) -> int:
+    """Packets that came too late, unless the machine stood still so long."""
+    behind = wire.behind_ms(stream)[1:]
+    excused = wire.explained(stream.arrival_ns[:-1], stream.arrival_ns[1:], behind, frozen)
+    return int(np.count_nonzero((behind > LATE_MS) & ~excused))
 
 
 def _spin(report: Report, kind: str, prefix: str, seconds: float, *, judged: bool) -> None:
@@ -134,11 +189,11 @@ def _spin(report: Report, kind: str, prefix: str, seconds: float, *, judged: boo
     why = ""
     for number in range(1, SPIN_TRIES + 1):
         say(f"{kind}, a thread spins, run {number}")
-        window = _take(kind, Job(mode="talk", burn=1.0), 1, seconds)
+        window = _take(kind, Job(mode="talk", burn=1.0, burn_when_told=True), 1, seconds)
         if isinstance(window, str):
             why = f"not held: {window[:60]}"
             continue
-        due = window.recording.seconds * windows.FRAMES_PER_S
+        due = window.recording.seconds * FRAMES_PER_S - 1
         heard = sum(len(probe.pcm) for probe in window.recording.probes)
         silent = sum(map(stall.silent_packets, window.recording.probes))
         missing.append(100 * max(0.0, 1 - (heard - silent) / due))

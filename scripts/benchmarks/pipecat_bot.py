@@ -21,6 +21,8 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker  # noqa: E402
 from pipecat.processors.frame_processor import FrameProcessor  # noqa: E402
 from pipecat.transports.base_transport import TransportParams  # noqa: E402
 from pipecat.transports.smallwebrtc.request_handler import (  # noqa: E402
+    IceCandidate,
+    SmallWebRTCPatchRequest,
     SmallWebRTCRequest,
     SmallWebRTCRequestHandler,
 )
@@ -40,6 +42,8 @@ KIT = Kit(
     transport=SmallWebRTCTransport,
     handler=SmallWebRTCRequestHandler,
     request=SmallWebRTCRequest,
+    patch=SmallWebRTCPatchRequest,
+    candidate=IceCandidate,
 )
 
 if __name__ == "__main__":

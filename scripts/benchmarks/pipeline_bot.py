@@ -8,12 +8,13 @@ a speech service would.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,12 +23,16 @@ from scripts.benchmarks import departures, disturb, speech
 from scripts.benchmarks.flush_log import FlushLog, Timings
 from scripts.benchmarks.job import Job
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 # The documented defaults.
 SPEAKER_HZ = 24_000
 MIC_HZ = 16_000
 FRAME = SPEAKER_HZ // 50
 AHEAD_S = 1.0
 DOOR_DEADLINE_S = 10.0
+WEBRTC_EVENTS = ("on_client_connected", "on_client_disconnected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,9 @@ class Kit:
     transport: Any
     handler: Any
     request: Any
+    patch: Any = None
+    """With `candidate`: what brings a caller's candidates after the offer."""
+    candidate: Any = None
 
 
 def echo(kit: Kit) -> Any:
@@ -83,25 +91,38 @@ def door(kit: Kit) -> Any:
     return Door()
 
 
+def transport_params(kit: Kit, job: Job, **more: Any) -> Any:
+    """The parameters of a call: what is not used is off, rates are the documented defaults."""
+    return kit.transport_params(
+        audio_in_enabled=job.mode in ("hear", "both", "echo"),
+        audio_out_enabled=True,
+        audio_in_sample_rate=MIC_HZ,
+        audio_out_sample_rate=SPEAKER_HZ,
+        **more,
+    )
+
+
 class Call:
     """One caller's pipeline."""
 
-    def __init__(self, kit: Kit, connection: Any, job: Job, caller: int) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        transport: Any,
+        job: Job,
+        caller: int,
+        *,
+        events: tuple[str, str] = WEBRTC_EVENTS,
+        piece_ms: int = 20,
+    ) -> None:
+        """`events` tell that the other side is there and has gone; speech comes in pieces."""
         self._kit = kit
         self._job = job
         self._caller = caller
-        self._connected = asyncio.Event()
+        self._piece_ms = piece_ms
+        self.connected = asyncio.Event()
         self._gone = asyncio.Event()
         self._door = door(kit) if job.mode == "flush" else None
-        transport = kit.transport(
-            webrtc_connection=connection,
-            params=kit.transport_params(
-                audio_in_enabled=job.mode in ("hear", "both", "echo"),
-                audio_out_enabled=True,
-                audio_in_sample_rate=MIC_HZ,
-                audio_out_sample_rate=SPEAKER_HZ,
-            ),
-        )
         middle = [echo(kit)] if job.mode == "echo" else [self._door] if self._door else []
         self._task = kit.task(
             kit.pipeline([transport.input(), *middle, transport.output()]),
@@ -110,11 +131,12 @@ class Call:
             ),
             idle_timeout_secs=None,
         )
-        transport.add_event_handler("on_client_connected", self._came)
-        transport.add_event_handler("on_client_disconnected", self._left)
+        came, left = events
+        transport.add_event_handler(came, self._came)
+        transport.add_event_handler(left, self._left)
 
     async def _came(self, _transport: Any, _client: Any) -> None:
-        self._connected.set()
+        self.connected.set()
 
     async def _left(self, _transport: Any, _client: Any) -> None:
         if self._job.log:
@@ -135,23 +157,24 @@ class Call:
                 speaking.cancel()
 
     async def _talk(self) -> None:
-        await self._connected.wait()
-        pieces = speech.continuous(SPEAKER_HZ).reshape(-1, FRAME)
+        await self.connected.wait()
+        samples, size = speech.continuous(SPEAKER_HZ), SPEAKER_HZ * self._piece_ms // 1000
+        pieces = samples[: len(samples) // size * size].reshape(-1, size)
         at = random.randrange(len(pieces))
         began = time.monotonic()
         queued_s = 0.0
         while not self._gone.is_set():
             while queued_s < time.monotonic() - began + AHEAD_S:
-                samples = pieces[at % len(pieces)].tobytes()
-                frame = self._kit.frames.OutputAudioRawFrame(samples, SPEAKER_HZ, 1)
+                pcm = pieces[at % len(pieces)].tobytes()
+                frame = self._kit.frames.OutputAudioRawFrame(pcm, SPEAKER_HZ, 1)
                 await self._task.queue_frame(frame)
                 at += 1
-                queued_s += 0.02
+                queued_s += self._piece_ms / 1000
             await asyncio.sleep(0.1)
 
     async def _flush_at_random(self) -> None:
         """Speak with 1 s queued, interrupt at a random time, be silent, speak again."""
-        await self._connected.wait()
+        await self.connected.wait()
         pieces = speech.continuous(SPEAKER_HZ).reshape(-1, FRAME)
         signal = speech.known_signal(SPEAKER_HZ).reshape(-1, FRAME)
         rng = random.Random(self._caller)
@@ -207,16 +230,41 @@ def build(kit: Kit, job: Job) -> FastAPI:
         caller = int((request.get("request_data") or {}).get("caller", 0))
 
         async def started(connection: Any) -> None:
-            keep(asyncio.create_task(Call(kit, connection, job, caller).run()))
+            transport = kit.transport(
+                webrtc_connection=connection, params=transport_params(kit, job)
+            )
+            keep(asyncio.create_task(Call(kit, transport, job, caller).run()))
 
         wanted = kit.request(sdp=request["sdp"], type=request["type"])
         return await handler.handle_web_request(wanted, started)
+
+    _announced(app, kit, handler, offer)
 
     @app.post("/api/burn")
     async def burn() -> None:
         disturb.start_burning(job.burn)
 
     return app
+
+
+def _announced(
+    app: FastAPI, kit: Kit, handler: Any, offer: Callable[[dict[str, Any]], Awaitable[Any]]
+) -> None:
+    """Calls that begin with `/start`, as Pipecat's runner has them."""
+    names = itertools.count(1)
+
+    @app.post("/start")
+    async def start() -> dict[str, str]:
+        return {"sessionId": f"call-{next(names)}"}
+
+    @app.post("/sessions/{session_id}/api/offer")
+    async def call(session_id: str, request: dict[str, Any]) -> Any:
+        return await offer(request)
+
+    @app.patch("/sessions/{session_id}/api/offer")
+    async def candidates(session_id: str, request: dict[str, Any]) -> None:
+        found = [kit.candidate(**one) for one in request["candidates"]]
+        await handler.handle_patch_request(kit.patch(pc_id=request["pc_id"], candidates=found))
 
 
 def serve(kit: Kit) -> None:

@@ -28,6 +28,7 @@ LOG_BYTES = 3000
 ENGINE, STOCK, PIPECAT = "Backbeat", "stock aiortc", "Pipecat"
 TRANSPORT = "Backbeat's transport"
 ON_BACKBEAT = "Pipecat on Backbeat"
+ALONE = "Pipecat without media"
 
 
 @dataclass
@@ -37,6 +38,10 @@ class Server:
     url: str
     process: psutil.Process
     is_engine: bool = False
+    directory: str = ""
+    """The runtime directory of an engine."""
+    engine: Server | None = None
+    """The engine that has the sockets of a bot that dials."""
 
     def cpu_s(self) -> float:
         """CPU seconds that the tree has used so far."""
@@ -44,6 +49,8 @@ class Server:
 
     def parts(self) -> dict[str, list[psutil.Process]]:
         """The processes by what they are: engine, workers and bots, or the bot and its workers."""
+        if self.engine is not None:
+            return self.engine.parts() | {"bot": [self.process]}
         children = self.process.children(recursive=True)
         if not self.is_engine:
             found = {"bot": [self.process]}
@@ -66,6 +73,8 @@ class Server:
 
     def priority(self) -> str:
         """The priority that the workers' beat has, as far as the server says it."""
+        if self.engine is not None:
+            return self.engine.priority()
         if not self.is_engine:
             return self._children_priority()
         live = [worker for worker in self.health()["workers"] if worker["state"] == "live"]
@@ -142,6 +151,7 @@ def engine(
     job: Job | None = None,
     address: str = "127.0.0.1",
     prefix: Sequence[str] = (),
+    python: str | None = None,
 ) -> Iterator[Server]:
     """`serve` with one worker and the echo demo, in a runtime directory of its own.
 
@@ -155,8 +165,9 @@ def engine(
             *("--ice-address", address, "--workers", "1", "--log-level", "warning"),
             *options,
         ]
-        with _running(arguments, "ready: open ", job, prefix=prefix) as server:
+        with _running(arguments, "ready: open ", job, python, prefix) as server:
             server.is_engine = True
+            server.directory = directory
             yield server
 
 
@@ -171,6 +182,35 @@ def _transport(kind: str, job: Job) -> Iterator[Server]:
         added |= {"BACKBEAT_ENDPOINT": ""}
         with _running([str(HERE / file)], "http", job, python, added=added) as server:
             yield server
+
+
+@contextlib.contextmanager
+def dialler(kind: str, job: Job) -> Iterator[Server]:
+    """A bot that dials, with its engine, which serves no calls, or one of Pipecat's."""
+    if kind in (PIPECAT, ALONE):
+        file = "pipecat_dialler.py" if kind == PIPECAT else "pipecat_alone.py"
+        arguments = [str(HERE / file)]
+        with _running(arguments, "http", job, os.environ.get(PIPECAT_PYTHON)) as bot:
+            yield bot
+    else:
+        with engine("--bots", "0") as found, dialling_bot(found, job) as bot:
+            yield bot
+
+
+@contextlib.contextmanager
+def dialling_bot(found: Server, job: Job) -> Iterator[Server]:
+    """A bot of the SDK that dials, on an engine that runs."""
+    added = {"BACKBEAT_RUNTIME_DIR": found.directory}
+    with _running([str(HERE / "dialling_bot.py")], "http", job, added=added) as bot:
+        bot.engine = found
+        yield bot
+
+
+@contextlib.contextmanager
+def empty_dialler(port: int, count: int) -> Iterator[Server]:
+    """Connections with a far end that do nothing but send on time."""
+    with _running([str(HERE / "empty_dialler.py"), str(port), str(count)], "http") as server:
+        yield server
 
 
 @contextlib.contextmanager

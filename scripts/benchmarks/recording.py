@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import selectors
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
@@ -16,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scripts.benchmarks import wire
+from scripts.benchmarks import commands, wire
+from scripts.benchmarks.commands import Commanded, CommandFailed
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
@@ -26,12 +23,6 @@ if TYPE_CHECKING:
     from tests.fakes.network import Faults
 
 CALLERS = Path(__file__).with_name("callers.py")
-COMMAND_DEADLINE_S = 90.0
-END_S = 10
-
-
-class CallersFailed(RuntimeError):
-    """The callers could not do what was asked; the text says what to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +58,13 @@ class Recording:
         return (self.end.monotonic_ns - self.begin.monotonic_ns) / 1e9
 
 
-class CallerProcess:
+class CallerProcess(Commanded):
     """Commands for one process of light callers."""
 
     def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
-        self._process = process
+        super().__init__(process, "the callers")
         self._directory = directory
         self._windows = 0
-        self.pid = process.pid
 
     def call(
         self,
@@ -87,8 +77,8 @@ class CallerProcess:
         request_data: dict[str, Any] | None = None,
         allow_failures: bool = False,
     ) -> dict[str, Any]:
-        """Place calls. Raises CallersFailed when one did not connect."""
-        answer = self._ask(
+        """Place calls. Raises CommandFailed when one did not connect."""
+        answer = self.ask(
             "call",
             url=url,
             count=count,
@@ -98,7 +88,7 @@ class CallerProcess:
             request_data=request_data or {},
         )
         if answer["failed"] and not allow_failures:
-            raise CallersFailed(
+            raise CommandFailed(
                 f"{answer['failed']} of {count} calls to {url} failed, the last with "
                 f"{answer['errors'][-1]}; is a bot with room for them attached?"
             )
@@ -106,26 +96,26 @@ class CallerProcess:
 
     def post_call(self, url: str, count: int, *, gap_ms: float) -> None:
         """Begin to place calls and return at once; `wait_call` tells how it went."""
-        self._tell("call", url=url, count=count, gap_ms=gap_ms)
+        self.tell("call", url=url, count=count, gap_ms=gap_ms)
 
     def wait_call(self) -> dict[str, Any]:
         """The outcome of `post_call`."""
-        return self._answer()
+        return self.answer()
 
     def timings(self) -> list[dict[str, Any]]:
         """Each call's `answer_ms`, `connected_ms`, `first_ms` and `error`, as far as known."""
-        calls: list[dict[str, Any]] = self._ask("timings")["calls"]
+        calls: list[dict[str, Any]] = self.ask("timings")["calls"]
         return calls
 
     def begin(self) -> None:
         """Begin a window."""
-        self._ask("begin")
+        self.ask("begin")
 
     def end(self) -> Recording:
         """End the window; what was seen."""
         self._windows += 1
         file = self._directory / f"window{self._windows}.npz"
-        facts = self._ask("end", file=str(file))
+        facts = self.ask("end", file=str(file))
         try:
             return read(file, facts)
         finally:
@@ -139,48 +129,15 @@ class CallerProcess:
 
     def speak(self, on: bool) -> None:
         """Let the callers send speech, or nothing but reports."""
-        self._ask("speak", on=on)
+        self.ask("speak", on=on)
 
     def impair(self, faults: Faults, seed: int = 1) -> None:
         """From now on the callers' media goes through a network with faults, each way."""
-        self._ask("impair", faults=asdict(faults), seed=seed)
+        self.ask("impair", faults=asdict(faults), seed=seed)
 
     def hang_up(self) -> None:
         """End every call."""
-        self._ask("hang_up")
-
-    def _tell(self, name: str, **arguments: Any) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": name, **arguments}).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise CallersFailed("the callers' process has ended; its error is above") from None
-
-    def _ask(self, name: str, **arguments: Any) -> dict[str, Any]:
-        self._tell(name, **arguments)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = b""
-        deadline = time.monotonic() + COMMAND_DEADLINE_S
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise CallersFailed(
-                        f"the callers did not answer in {COMMAND_DEADLINE_S:g} s; "
-                        "the machine may be overloaded: try fewer sessions"
-                    )
-                piece = os.read(self._process.stdout.fileno(), 65536)
-                if not piece:
-                    raise CallersFailed("the callers' process has ended; its error is above")
-                line += piece
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise CallersFailed(answer["error"])
-        return answer
+        self.ask("hang_up")
 
 
 def read(file: Path, facts: dict[str, Any]) -> Recording:
@@ -215,23 +172,9 @@ def _heard(number: int, arrays: Mapping[str, NDArray[Any]]) -> Heard:
 @contextlib.contextmanager
 def callers(*, priority: bool = True, address: str = "127.0.0.1") -> Iterator[CallerProcess]:
     """A process of light callers."""
-    with tempfile.TemporaryDirectory(prefix="bbcallers-") as directory:
-        options = ["--address", address, *(["--priority"] if priority else [])]
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(CALLERS), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        try:
-            yield CallerProcess(process, Path(directory))
-        finally:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            try:
-                process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
+    options = ["--address", address, *(["--priority"] if priority else [])]
+    with (
+        tempfile.TemporaryDirectory(prefix="bbcallers-") as directory,
+        commands.running(CALLERS, options) as process,
+    ):
+        yield CallerProcess(process, Path(directory))

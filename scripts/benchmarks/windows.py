@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.benchmarks import wire
+from scripts.benchmarks.commands import CommandFailed
 from scripts.benchmarks.freezes import Freezes, watch
 from scripts.benchmarks.processes import cpu_of
-from scripts.benchmarks.recording import CallersFailed
 
 if TYPE_CHECKING:
     from scripts.benchmarks.processes import Server
@@ -133,7 +133,7 @@ def place(
     """Set up calls; why it failed, or nothing."""
     try:
         outcome = callers.call(server.url, count, probes=probes, red_level=red_level)
-    except CallersFailed as error:
+    except CommandFailed as error:
         return str(error)
     say(f"{outcome['live']} calls live after {outcome['took_s']:.1f} s")
     time.sleep(SETTLE_S)

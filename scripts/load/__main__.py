@@ -21,7 +21,7 @@ from rich.progress import (  # noqa: E402
     TimeElapsedColumn,
 )
 
-from scripts.benchmarks.recording import CallersFailed  # noqa: E402
+from scripts.benchmarks.commands import CommandFailed  # noqa: E402
 from scripts.benchmarks.report import machine, today  # noqa: E402
 from scripts.load import chart, result, run  # noqa: E402
 from scripts.load.result import Thresholds  # noqa: E402
@@ -111,7 +111,7 @@ def load_test(
     )
     try:
         seen = _with_bars(plan)
-    except CallersFailed as error:
+    except CommandFailed as error:
         _end(f"load_test: {error}", BROKEN)
     if not seen.connected:
         why = "\n  ".join(explain([call.error for call in seen.calls if call.error]))

@@ -49,7 +49,7 @@ class Plan:
 def run(plan: Plan, progress: Callable[[str, float], None]) -> Seen:
     """Carry it out. `progress` hears of the calls made and of the seconds measured.
 
-    Raises CallersFailed when the callers' own process fails.
+    Raises CommandFailed when the callers' own process fails.
     """
     seen = Seen(plan.mode, plan.calls)
     with recording.callers(address=plan.target.local_address) as callers:
