@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
-from ipc.clock import ManualClock
+from ipc.clock import NS_PER_MS, NS_PER_S, ManualClock
 from ipc.frames import InputAudioRawFrame, InterruptionFrame
 from ipc.serializers import ProtobufFrameSerializer
 from ipc.websocket import Websocket
@@ -41,6 +41,22 @@ class World:
         self.sender.ring = self.worker
         self.sender.link = self.link.as_connection
         self._serializer = ProtobufFrameSerializer()
+
+    def move_on(self, beats: int) -> None:
+        """So many beats have passed, and as much speech: the ring and the clock are that far."""
+        cursor = self.bot.speaker_sent + beats * self.hz // 50
+        spec = RingSpec(
+            key=bytes(16),
+            epoch=2,
+            speaker_hz=self.hz,
+            speaker_channels=self.channels,
+            speaker_base=cursor,
+        )
+        memory = memoryview(bytearray(size_bytes(spec)))
+        self.worker = WorkerRing.format(memory, spec, 1)
+        self.bot = BotRing(memory)
+        self.sender.ring = self.worker
+        self.clock.advance_ms(20 * beats)
 
     def say(self, ms: float, *, end: bool = False) -> None:
         """Queue the next so many ms of the pattern."""
@@ -129,6 +145,26 @@ def test_nothing_drifts_in_a_day(hz: int, chunk_ms: int) -> None:
     # Each period begins as the one before it did, to the sample: so do those of a whole day.
     assert states[0] == states[1] == states[2]
     assert len(states[0][0]) == period_ms // chunk_ms
+
+
+@pytest.mark.parametrize("hz", [8_000, 48_000])
+@pytest.mark.parametrize("chunk_ms", [10, 40, 70])
+def test_in_24_hours_not_a_sample_is_gained_or_lost(hz: int, chunk_ms: int) -> None:
+    world = World(hz=hz, chunk_ms=chunk_ms)
+    period = math.lcm(20, chunk_ms) // 20
+    hour = 180_000 // period * period
+    begun_ns, beat = world.clock.now_ns(), hz // 50
+    for _ in range(25):
+        world.link.forget()
+        first = world.bot.speaker_sent
+        world.keep_saying(4 * period)
+        beats = (world.clock.now_ns() - begun_ns) // (20 * NS_PER_MS)
+        # The receiver began to play at the first beat, and has not stopped.
+        assert world.bot.speaker_sent - world.sender.ahead == (beats - 1) * beat
+        assert world.pcm() == pattern(first, world.bot.speaker_sent - first)
+        # What the whole periods of the rest of the hour would change: see above.
+        world.move_on(hour - 4 * period)
+    assert world.clock.now_ns() - begun_ns > 24 * 3_600 * NS_PER_S
 
 
 def test_frames_that_the_worker_missed_were_played_meanwhile() -> None:
