@@ -112,8 +112,9 @@ class Connection:
     # -- life ---------------------------------------------------------------------------------
 
     async def setup(self, task_manager: BaseTaskManager) -> None:
-        """Take `task_manager` for its tasks; the first one counts."""
-        self._task_manager = self._task_manager or task_manager
+        """Take `task_manager` for its tasks; while there is a connection, that of before counts."""
+        if self._task_manager is None or not self._is_live:
+            self._task_manager = task_manager
 
     async def connect(self) -> None:
         """Dial the server; what a second user does is only counted.

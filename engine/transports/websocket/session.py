@@ -56,6 +56,7 @@ class WebsocketClientSession(Connection):
         # The pipeline's rates, in and out; None when the session is used alone.
         self._rates: tuple[int, int] | None = None
         self._wire = "messages"
+        self._prepared_by: FrameProcessorSetup | None = None
         self._opening = asyncio.Lock()
         self._unread = 0
 
@@ -65,8 +66,9 @@ class WebsocketClientSession(Connection):
         Raises ConfigError(`rate`), and what the serializer's `setup` raises.
         """
         await self.setup(setup.task_manager)
-        if self._rates is not None:
+        if setup is self._prepared_by or self._is_live:
             return
+        self._prepared_by = setup
         params = self._params
         in_hz = params.audio_in_sample_rate or setup.audio_in_sample_rate
         out_hz = params.audio_out_sample_rate or setup.audio_out_sample_rate

@@ -50,11 +50,14 @@ async def test_without_a_task_manager_nothing_is_dialled(world: World) -> None:
         _ = client.task_manager
     with pytest.raises(StateError):
         await client.connect()
+    assert world.dials == []
+    await client.setup(TaskManager())
     manager = TaskManager()
     await client.setup(manager)
+    await client.connect()
     await client.setup(TaskManager())
     assert client.task_manager is manager
-    assert world.dials == []
+    await client.disconnect()
 
 
 async def test_every_message_is_told_in_order_after_the_connection(world: World) -> None:

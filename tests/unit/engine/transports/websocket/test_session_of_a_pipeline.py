@@ -23,6 +23,7 @@ from ipc.media_stream import PAUSE, TEXT, Kind
 from ipc.messages import Configure, OpenMedia, SendMessage, SendRaw
 from ipc.serializers import FrameSerializer, ProtobufFrameSerializer, RawPcmFrameSerializer
 from tests.support import until
+from tests.unit.engine.sdk.test_session import MemoryMedia
 from tests.unit.engine.transports.websocket.dialled_world import URI
 
 if TYPE_CHECKING:
@@ -73,6 +74,21 @@ async def test_a_shipped_format_runs_in_the_worker_and_has_rings_at_the_start(
     (asked,) = world.line.asked
     assert isinstance(asked, OpenMedia)
     assert (asked.mic_hz, asked.mic_channels, asked.speaker_hz) == (HZ, 2, HZ)
+    await client.disconnect()
+
+
+async def test_another_pipeline_may_have_other_rates(world: World) -> None:
+    client = await world.of_pipeline(audio_out_sample_rate=None)
+    await client.disconnect()
+    world.media.close()
+    world.media = MemoryMedia(1000)
+    rates = {"audio_in_sample_rate": 8_000, "audio_out_sample_rate": 8_000}
+    await client.prepare(FrameProcessorSetup(SystemClock(), TaskManager(), **rates))
+    await client.connect()
+    await client.open_media()
+    (asked,) = world.line.asked
+    assert isinstance(asked, OpenMedia)
+    assert (asked.mic_hz, asked.speaker_hz) == (8_000, 8_000)
     await client.disconnect()
 
 
@@ -221,6 +237,8 @@ async def test_an_own_serializer_is_set_up_once_and_every_message_is_told(world:
         await client.prepare(setup)
     assert own.setups == [setup]
     await client.connect()
+    await client.prepare(FrameProcessorSetup(SystemClock(), TaskManager()))
+    assert own.setups == [setup]
     await client.open_media()
     assert world.dials[0]["serializer"] is None
     world.says(b"audio or not")
