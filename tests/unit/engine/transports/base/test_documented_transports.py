@@ -14,6 +14,7 @@ import pytest
 
 from engine.transports import base
 from engine.transports.smallwebrtc import transport
+from engine.transports.websocket import client
 from tests.support import ROOT
 
 TABLE: dict[str, dict[str, Any]] = json.loads(
@@ -69,7 +70,12 @@ def test_the_member_is_there_and_called_as_documented(owner: str, member: str) -
 
 
 @pytest.mark.parametrize(
-    "module", ["engine.transports.base", "engine.transports.smallwebrtc.transport"]
+    "module",
+    [
+        "engine.transports.base",
+        "engine.transports.smallwebrtc.transport",
+        "engine.transports.websocket.client",
+    ],
 )
 def test_importing_a_transport_loads_no_media_library(module: str) -> None:
     code = f"import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -84,3 +90,4 @@ def test_the_bases_names_are_documented() -> None:
     module = importlib.import_module("engine.transports.base")
     assert all(inspect.getdoc(getattr(module, name)) for name in module.__all__)
     assert all(inspect.getdoc(getattr(transport, name)) for name in transport.__all__)
+    assert all(inspect.getdoc(getattr(client, name)) for name in client.__all__)

@@ -82,8 +82,10 @@ async def test_another_pipeline_may_have_other_rates(world: World) -> None:
     await client.disconnect()
     world.media.close()
     world.media = MemoryMedia(1000)
-    rates = {"audio_in_sample_rate": 8_000, "audio_out_sample_rate": 8_000}
-    await client.prepare(FrameProcessorSetup(SystemClock(), TaskManager(), **rates))
+    setup = FrameProcessorSetup(
+        SystemClock(), TaskManager(), audio_in_sample_rate=8_000, audio_out_sample_rate=8_000
+    )
+    await client.prepare(setup)
     await client.connect()
     await client.open_media()
     (asked,) = world.line.asked
