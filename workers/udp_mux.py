@@ -37,7 +37,6 @@ SOCKET_BYTES = 4 << 20
 # Datagrams read in one go: then the loop looks at its timers again.
 BATCH = 64
 DRAINED = 16
-NEVER_NS = 1 << 62
 # Reading ends this long before the next slot: whoever sends is not kept waiting.
 QUIET_NS = 100_000
 MAX_TRANSACTIONS = 4_096
@@ -56,6 +55,11 @@ class Leg(Protocol):
     """Whom a remote address belongs to."""
 
     heard_ns: int
+
+    @property
+    def home(self) -> Address | None:
+        """Where its peer is known to live, once that is settled."""
+        ...
 
     def media(self, length: int, now_ns: int) -> None:
         """RTP or RTCP lies at the start of the mux' buffer."""
@@ -217,7 +221,8 @@ class UdpMux:
     def learn(self, address: Address, protocol: Receiving) -> bool:
         """A check from there was authentic; False when another leg lives there.
 
-        Of more addresses than a leg may have, the one that was heard longest ago is forgotten.
+        Of more addresses than a leg may have, the one that was heard longest ago is forgotten, but
+        never its home.
         """
         known = self._legs.get(address)
         if (
@@ -233,7 +238,8 @@ class UdpMux:
         places = self._places.setdefault(protocol.leg, {})
         places[address] = None
         if len(places) > MAX_ADDRESSES:
-            oldest = next(iter(places))
+            home = protocol.leg.home
+            oldest = next(place for place in places if place != home)
             del places[oldest], self._legs[oldest]
         return True
 
@@ -261,13 +267,19 @@ class UdpMux:
     # -- what comes ---------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Handle what has come by now, but not so much that the next slot would wait for it."""
+        """Handle what has come by now, but not so much that the next slot would wait for it.
+
+        Half of the time until then is for those who encode.
+        """
         for address, sock in self._sockets.items():
-            if self._read(sock, address, DRAINED, NEVER_NS):
+            now_ns = self._clock.now_ns()
+            if self._read(sock, address, DRAINED, now_ns + (self._due_ns() - now_ns) // 2):
                 self._read_on(sock, address)
 
     def _readable(self, sock: socket.socket, local: str) -> None:
-        if self._read(sock, local, BATCH, self._due_ns() - QUIET_NS):
+        until_ns = self._due_ns() - QUIET_NS
+        # When the time is up, the next slot goes on.
+        if self._read(sock, local, BATCH, until_ns) and self._clock.now_ns() < until_ns:
             self._read_on(sock, local)
         self._on_read()
 
@@ -277,7 +289,7 @@ class UdpMux:
             asyncio.get_running_loop().call_soon(self._readable, sock, local)
 
     def _read(self, sock: socket.socket, local: str, most: int, until_ns: int) -> bool:
-        """Handle up to `most` datagrams before `until_ns`; whether there was time for more."""
+        """Handle up to `most` datagrams before `until_ns`; whether there may be more."""
         buffer, legs, now = self.buffer, self._legs, self._clock.now_ns
         receive = sock.recvfrom_into
         # The end of a batch is told by an exception: that is once, not per packet.
@@ -285,7 +297,7 @@ class UdpMux:
             for _ in range(most):
                 now_ns = now()
                 if now_ns >= until_ns:
-                    return False
+                    return True
                 length, address = receive(buffer)
                 self.received += 1
                 if length and 127 < buffer[0] < 192:
@@ -320,6 +332,9 @@ class UdpMux:
                 why = "check_for_nobody"
             else:
                 protocol = self._asked.pop(data[8:20], None)
+                if protocol is not None:
+                    self.wait(protocol, data, address, expected=True)
+                    return
                 why = "response_for_nobody"
         elif data and 19 < data[0] < 64:
             protocol = self._legs.get(address)
@@ -331,13 +346,14 @@ class UdpMux:
             return
         self.wait(protocol, data, address)
 
-    def wait(self, protocol: Any, data: bytes, address: Address) -> None:
+    def wait(self, protocol: Any, data: bytes, address: Address, *, expected: bool = False) -> None:
         """Let a datagram in when there is time for it; a leg has only so many waiting.
 
-        Where its peer lives it has as many again: strangers who know its name must not keep it
-        from asking whether we are there.
+        What it has asked for (`expected`) and what comes from where its peer lives have as much
+        room again: strangers who know its name must not keep it from being found.
         """
-        most = 2 * MAX_WAITING if self._legs.get(address) is protocol else MAX_WAITING
+        expected = expected or self._legs.get(address) is protocol
+        most = 2 * MAX_WAITING if expected else MAX_WAITING
         if protocol.waiting >= most:
             self.dropped["leg_too_busy"] += 1
             return

@@ -56,7 +56,7 @@ from workers.session import Rings, Session
 from workers.sounds import Sounds
 from workers.timer import new_timer
 from workers.udp_mux import UdpMux
-from workers.webrtc import hooks, ice, sctp
+from workers.webrtc import addresses, hooks, ice, sctp
 from workers.webrtc.certificate import share_certificate
 from workers.websocket.sockets import Sockets
 
@@ -150,11 +150,11 @@ class Worker:
             self._clock, self._gate, lambda: self._pacer.due_ns, on_read=self._ropes.ring
         )
         self._undo.callback(self._mux.close)
-        addresses = ice.local_addresses(settings.ice_addresses)
+        local = addresses.local_addresses(settings.ice_addresses)
         self._udp_port = self._mux.open(
-            addresses, settings.udp_ports, all_of_them=bool(settings.ice_addresses)
+            local, settings.udp_ports, all_of_them=bool(settings.ice_addresses)
         )
-        public = ice.public_addresses(addresses, settings.public_addresses)
+        public = addresses.public_addresses(local, settings.public_addresses)
         ice.live_on(self._mux, self._clock, public)
         self._dialogue_until_ns = 0
         self._beats = 0

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,11 +21,10 @@ import aioice.ice
 import aiortc.rtcicetransport
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol, get_host_addresses
+from aioice.ice import Connection, StunProtocol
 from aioice.utils import random_string
 
-from ipc.clock import NS_PER_S
-from ipc.errors import ConfigError
+from ipc.clock import NS_PER_MS, NS_PER_S
 from workers.webrtc.relay import Relay
 from workers.webrtc.servers import ask_servers
 
@@ -43,6 +42,14 @@ CANDIDATES_DEADLINE_S = 30.0
 # Addresses of one peer: each costs checks of ours, and whoever has the password could name any.
 MAX_CANDIDATES = 128
 MAX_QUEUED = 64
+# Authentic checks that come before ICE begins: it answers all of them at once.
+MAX_EARLY_CHECKS = 16
+# What the media of one leg may take of the worker's time: a twentieth, and up to a second's share
+# in advance for what a network has held back. What seems to take longer than `MOST_NS` was
+# interrupted by somebody else; so 50 packets a second are always within it.
+SHARE = 20
+ADVANCE_NS = NS_PER_S
+MOST_NS = NS_PER_MS
 # A peer is asked whether it is there when it has been silent for one second, and now and then in
 # any case (RFC 7675); it is lost after four, or when the question then under way has no answer.
 SILENT_NS = 1 * NS_PER_S
@@ -51,41 +58,6 @@ LOST_NS = 4 * NS_PER_S
 ASK_S = 0.5
 ASK_ANYWAY_NS = 5 * NS_PER_S
 RETRANSMIT_NS = int(stun.RETRY_RTO * NS_PER_S)
-
-
-def local_addresses(wanted: list[str]) -> list[str]:
-    """The addresses to offer: those wanted, else every non-loopback one, else loopback.
-
-    Raises ConfigError for something that is not an address.
-    """
-    if wanted:
-        return [check_address(address) for address in wanted]
-    found: list[str] = [
-        address
-        for address in get_host_addresses(use_ipv4=True, use_ipv6=True)
-        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    ]
-    return found or ["127.0.0.1"]
-
-
-def check_address(address: str) -> str:
-    """An IP address in its usual form. Raises ConfigError."""
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        raise ConfigError(f"{address!r} is not an IP address", code="ice_address") from None
-
-
-def public_addresses(local: list[str], wanted: list[str]) -> dict[str, str]:
-    """What callers see of each local address: of `PUBLIC` or `LOCAL=PUBLIC`, the fitting one."""
-    found: dict[str, str] = {}
-    for entry in wanted:
-        inner, _, outer = entry.rpartition("=")
-        outer = check_address(outer)
-        for address in [check_address(inner)] if inner else local:
-            if (":" in address) == (":" in outer):
-                found.setdefault(address, outer)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +172,9 @@ class MuxedConnection(Connection):
         self._answers = 0
         self._checking: asyncio.Task[None] | None = None
         self._candidate_came = asyncio.Event()
+        self._early_checks = deque(self._early_checks, maxlen=MAX_EARLY_CHECKS)
+        # When its share will have made good what its media has cost so far.
+        self._paid_ns = 0
 
     def heard(self) -> None:
         """Something authentic has come from the peer."""
@@ -228,10 +203,20 @@ class MuxedConnection(Connection):
             answers=self._answers,
         )
 
+    @property
+    def home(self) -> Address | None:
+        """Where the chosen pair leads."""
+        pair = self._nominated.get(1)
+        return None if pair is None else pair.remote_addr
+
     def media(self, length: int, now_ns: int) -> None:
         """RTP or RTCP lies in the mux' buffer."""
-        receiver = self.receiver
+        receiver, paid_ns = self.receiver, self._paid_ns
         if receiver is None:
+            return
+        if paid_ns - now_ns > ADVANCE_NS:
+            # Of whoever it is: what it costs to find out would be at the others' expense.
+            self.mux.dropped["leg_too_costly"] += 1
             return
         try:
             receiver.media(length, now_ns)
@@ -240,6 +225,9 @@ class MuxedConnection(Connection):
             log.exception("a call's media cannot be taken")
             self.receiver = None
             receiver.on_fault()
+        if self.heard_ns >= now_ns:  # authentic: a forger must not use up the share of the peer
+            took_ns = min(self.clock.now_ns() - now_ns, MOST_NS)
+            self._paid_ns = max(paid_ns, now_ns) + took_ns * SHARE
 
     def data_received(self, data: bytes, component: int) -> None:
         """Only DTLS waits for aiortc, and only so much: nobody reads before ICE has a pair."""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aioice import stun
 
-from ipc.clock import NS_PER_S, ManualClock
-from ipc.errors import ConfigError, Overloaded
-from tests.support import until
+from ipc.clock import NS_PER_MS, NS_PER_S, ManualClock
+from tests.support import turn, until
 from workers import udp_mux
-from workers.udp_mux import MAX_ADDRESSES, MAX_WAITING, UdpMux, user_name
+from workers.udp_mux import DRAINED, MAX_ADDRESSES, MAX_WAITING, UdpMux
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,6 +43,9 @@ class Leg:
         self.heard_ns = clock.now_ns()
         self.waiting = 0
         self.lost = 0
+        self.home: Address | None = None
+        self.cost_ms = 0.0
+        self._clock = clock
         self.got: list[bytes] = []
         self.handshakes: list[tuple[bytes, Address]] = []
         self.transport: MuxTransport = mux.connect(HERE, name, self)
@@ -54,6 +56,7 @@ class Leg:
 
     def media(self, length: int, _now_ns: int) -> None:
         self.got.append(bytes(self.mux.buffer[:length]))
+        self._clock.advance_ms(self.cost_ms)
 
     def let_in(self, data: bytes, address: Address) -> None:
         self.waiting -= 1
@@ -248,6 +251,10 @@ async def test_a_leg_lives_only_where_it_was_heard_last(setup: Setup) -> None:
         assert mux.learn(current, setup.one), "it is checked again and again"
     newest = [(HERE, port) for port in range(2 * MAX_ADDRESSES + 1, 3 * MAX_ADDRESSES)]
     assert {*mux._legs} == {neighbour, current, *newest}
+    setup.one.home = newest[0]
+    for port in range(3 * MAX_ADDRESSES):
+        mux.learn(("192.0.2.3", port), setup.one)
+    assert newest[0] in mux._legs, "where it is known to live"
     setup.one.transport.close()
     assert {*mux._legs} == {neighbour}
     assert len(mux._places) == 1
@@ -280,6 +287,32 @@ async def test_just_before_a_slot_nothing_is_read_except_by_the_slot_itself(setu
 
     await until(slot, what="the slot")
     assert len(setup.one.got) == 3
+
+
+async def test_however_long_packets_take_the_next_slot_does_not_wait_for_them(setup: Setup) -> None:
+    setup.mux.watch(False)
+    caller = setup.callers[0]
+    setup.mux.learn(caller.address, setup.one)
+    setup.one.cost_ms = 0.3
+    for _ in range(DRAINED):
+        caller.send(b"\x80x")
+    begin_ns = setup.clock.now_ns()
+    setup.due_ns = begin_ns + 2 * NS_PER_MS
+
+    def slot() -> bool:
+        setup.mux.drain()
+        return bool(setup.one.got)
+
+    await until(slot, what="the slot")
+    assert len(setup.one.got) == 4, "the first half is for reading"
+    await until(lambda: len(setup.one.got) == 7, what="the rest of the time")
+    for _ in range(10):
+        await turn()
+    assert len(setup.one.got) == 7
+    assert setup.clock.now_ns() - begin_ns < 2.3 * NS_PER_MS
+    setup.due_ns += 20 * NS_PER_MS
+    setup.mux.drain()
+    await setup.arrived(DRAINED)
 
 
 async def test_what_nobody_watches_for_waits_for_the_slot_which_lets_the_loop_turn(
@@ -340,50 +373,3 @@ async def test_media_of_a_relay_comes_through_the_same_buffer(setup: Setup) -> N
     setup.mux.inject(b"\x80relayed", setup.one)
     setup.mux.inject(bytes(5_000), setup.one)
     assert setup.one.got == [b"\x80relayed"]
-
-
-# -- ports ------------------------------------------------------------------------------------
-
-
-async def test_the_first_free_port_is_taken_on_every_address(clock: ManualClock) -> None:
-    addresses = [HERE, "127.0.0.2", "::1"]
-    first = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
-    second = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
-    third = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
-    try:
-        port = first.open(addresses, [])
-        assert first.addresses == addresses
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((HERE, 0))
-            other = probe.getsockname()[1]
-        assert second.open(["127.0.0.2", HERE], [port, other]) == other
-        with pytest.raises(Overloaded) as raised:
-            third.open([HERE], [port, other])
-        assert raised.value.code == "no_port"
-    finally:
-        for mux in (first, second, third):
-            mux.close()
-
-
-async def test_an_address_that_is_not_ours_is_refused(clock: ManualClock) -> None:
-    mux = UdpMux(clock, OpenGate(), lambda: 0)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
-        mux.open([HERE, "192.0.2.1"], [])
-    assert mux.addresses == []
-
-
-# -- names --------------------------------------------------------------------------------------
-
-
-def test_a_checks_name_is_read_wherever_it_stands() -> None:
-    assert user_name(check("abcd")) == "abcd"
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    assert user_name(bytes(message)) == ""
-
-
-@pytest.mark.parametrize(
-    "tail",
-    [b"\0", b"\0\x06\xff\xff", b"\0\x06\0\x04", b"\x80\x22\xff\xff" * 5, b"\0\x06\0\x02\xff\xff"],
-)
-def test_names_that_lie_are_harmless(tail: bytes) -> None:
-    assert isinstance(user_name(bytes(20) + tail), str)

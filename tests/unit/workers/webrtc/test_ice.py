@@ -13,7 +13,6 @@ import pytest
 from aioice import stun
 
 from ipc.clock import NS_PER_S, MonotonicClock
-from ipc.errors import ConfigError
 from tests.support import until
 from workers.gate import Gate
 from workers.udp_mux import UdpMux
@@ -271,37 +270,6 @@ async def test_nonsense_from_anywhere_leaves_a_call_alone(
         await theirs.send(b"\x16still here")
         while await ours.recv() != b"\x16still here":
             pass
-
-
-@pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "::g"])
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        ice.check_address(text)
-    assert raised.value.code == "ice_address"
-
-
-def test_the_addresses_are_those_wanted_or_all_but_loopback_or_loopback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = ["127.0.0.1", "192.0.2.4", "fe80::1%eth0"]
-    monkeypatch.setattr(ice, "get_host_addresses", lambda use_ipv4, use_ipv6: found)
-    assert ice.local_addresses(["::1", "127.0.0.9"]) == ["::1", "127.0.0.9"]
-    assert ice.local_addresses([]) == found[1:]
-    found[1:] = []
-    assert ice.local_addresses([]) == ["127.0.0.1"]
-
-
-def test_public_addresses_stand_for_the_local_ones_they_are_given_for() -> None:
-    local = ["10.0.0.2", "10.0.1.2", "fd00::2"]
-    assert ice.public_addresses(local, []) == {}
-    assert ice.public_addresses(local, ["203.0.113.7"]) == {
-        "10.0.0.2": "203.0.113.7",
-        "10.0.1.2": "203.0.113.7",
-    }
-    assert ice.public_addresses(local, ["10.0.1.2=203.0.113.8", "2001:db8::1"]) == {
-        "10.0.1.2": "203.0.113.8",
-        "fd00::2": "2001:db8::1",
-    }
 
 
 # -- hostile checks ---------------------------------------------------------------------------
