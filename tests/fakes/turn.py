@@ -83,6 +83,7 @@ class TurnServer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.silent = silent
+        self.forbidden: set[str] = set()  # peers that nobody may reach through us
         self.mapped: Address | None = None  # what Binding answers, in place of the truth
         self.did: Counter[str] = Counter()
         self.allocations: dict[object, _Allocation] = {}
@@ -128,6 +129,7 @@ class TurnServer:
     ) -> None:
         """A message of a client."""
         if self.silent:
+            self.did["unanswered"] += 1
             return
         allocation = self.allocations.get(client)
         if data[0] & 0xC0 == 0x40:
@@ -191,6 +193,11 @@ class TurnServer:
                 self.free(client)
         else:  # CreatePermission, ChannelBind
             peer = fields["XOR-PEER-ADDRESS"]
+            if peer[0] in self.forbidden:
+                answer.message_class = stun.Class.ERROR
+                answer.attributes["ERROR-CODE"] = (403, "Forbidden")
+                self.did["403"] += 1
+                return
             allocation.permitted.add(peer[0])
             if method == stun.Method.CHANNEL_BIND:
                 allocation.channels[fields["CHANNEL-NUMBER"]] = peer

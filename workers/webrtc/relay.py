@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aioice import stun
 from aioice.turn import TurnClientTcpProtocol, TurnClientUdpProtocol
 
+from ipc.clock import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipc.clock import Clock
     from workers.udp_mux import Address
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,10 @@ FIRST_CHANNEL = 0x4000
 MAX_PEERS = 128
 MAX_HELD = 16  # datagrams of one peer that wait for its channel
 MAX_BUFFERED_BYTES = 64 * 1024
+# What a server has refused (a peer of a network that it keeps out of, say) it is asked for again
+# after a pause, which doubles each time: media would ask 50 times a second.
+PAUSE_NS = 1 * NS_PER_S
+LONGEST_PAUSE_NS = 60 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +90,15 @@ class _TcpClient(_Guarded, TurnClientTcpProtocol):
 class Relay:
     """What an aioice socket takes for a datagram transport of its own. `close` ends it."""
 
-    def __init__(self, client: _UdpClient | _TcpClient, protocol: Relayed) -> None:
+    def __init__(self, client: _UdpClient | _TcpClient, protocol: Relayed, clock: Clock) -> None:
         self._client = client
         self._protocol = protocol
+        self._clock = clock
         self._numbers: dict[Address, int] = {}
         self._channels: dict[Address, int] = {}
         self._held: dict[Address, list[bytes]] = {}
+        # Of peers without a channel: when to ask for one again, and how long that pause is.
+        self._pauses: dict[Address, tuple[int, int]] = {}
         self._learnt: set[Address] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[None] | None = None
@@ -170,6 +180,9 @@ class Relay:
         return True
 
     def _bind(self, address: Address) -> list[bytes] | None:
+        """What waits for a channel to there; None when none can be had now."""
+        if self._clock.now_ns() < self._pauses.get(address, (0, 0))[0]:
+            return None
         # A failed binding is tried again with the same number, which is always allowed.
         number = self._numbers.get(address, FIRST_CHANNEL + len(self._numbers))
         if number >= FIRST_CHANNEL + MAX_PEERS:
@@ -188,12 +201,19 @@ class Relay:
         except (TimeoutError, OSError, stun.TransactionError) as error:
             log.debug("a relay does not reach a peer: %r", error)
             self._held.pop(address, None)
+            self._pause(address)
             return
+        self._pauses.pop(address, None)
         self._client.channel_to_peer[number] = address
         self._client.peer_to_channel[address] = number
         self._channels[address] = number
         for data in self._held.pop(address, []):
             self._send(number, data)
+
+    def _pause(self, address: Address) -> None:
+        last_ns = self._pauses.get(address, (0, 0))[1]
+        pause_ns = min(max(2 * last_ns, PAUSE_NS), LONGEST_PAUSE_NS)
+        self._pauses[address] = self._clock.now_ns() + pause_ns, pause_ns
 
     async def _renew(self) -> None:
         while True:
@@ -220,7 +240,7 @@ class Relay:
 
 
 async def open_relay(
-    server: TurnServer, protocol: Relayed, on_malformed: Callable[[], None]
+    server: TurnServer, protocol: Relayed, clock: Clock, on_malformed: Callable[[], None]
 ) -> Relay:
     """Ask for an allocation. Raises OSError, TransactionError; the caller sets the deadline."""
     loop = asyncio.get_running_loop()
@@ -243,4 +263,4 @@ async def open_relay(
     except BaseException:
         client.transport.abort()
         raise
-    return Relay(client, protocol)
+    return Relay(client, protocol, clock)

@@ -19,29 +19,29 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from ipc.clock import MonotonicClock
+from tests.fakes.legs import gather, leg, relay_of
 from tests.fakes.turn import TurnServer
 from tests.support import LoopErrors, until
 from workers.gate import Gate
 from workers.udp_mux import UdpMux
 from workers.webrtc import relay, servers
-from workers.webrtc.ice import MuxedConnection
-from workers.webrtc.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from workers.webrtc.ice import MuxedConnection
     from workers.webrtc.receiver import Receiver
 
 HERE = "127.0.0.1"
+CLOCK = MonotonicClock()
 DEADLINE_S = 10
 
 
 @pytest.fixture
 async def mux() -> AsyncIterator[UdpMux]:
-    clock = MonotonicClock()
-    gate = Gate(asyncio.get_running_loop(), clock, lambda: 1 << 62)
-    mux = UdpMux(clock, gate, lambda: 1 << 62)
+    gate = Gate(asyncio.get_running_loop(), CLOCK, lambda: 1 << 62)
+    mux = UdpMux(CLOCK, gate, lambda: 1 << 62)
     mux.open([HERE], [])
     yield mux
     mux.close()
@@ -56,36 +56,7 @@ async def server() -> AsyncIterator[TurnServer]:
 @pytest.fixture(autouse=True)
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: [HERE])
-    monkeypatch.setattr(servers, "_warned_ns", {})
-
-
-def leg(
-    mux: UdpMux,
-    *,
-    stun_at: tuple[str, int] | None = None,
-    turn_at: tuple[str, int] | None = None,
-    transport: str = "udp",
-    tls: bool = False,
-    credential: str = "swordfish",
-) -> MuxedConnection:
-    here: dict[str, Any] = {"mux": mux, "clock": MonotonicClock(), "public_addresses": {}}
-    made: MuxedConnection = type("Here", (MuxedConnection,), here)(
-        ice_controlling=False,
-        stun_server=stun_at,
-        turn_server=turn_at,
-        turn_username="ada",
-        turn_password=credential,
-        turn_transport=transport,
-        turn_ssl=tls,
-    )
-    return made
-
-
-async def gather(one: MuxedConnection) -> list[str]:
-    """The types of the candidates found."""
-    async with asyncio.timeout(DEADLINE_S):
-        await one.gather_candidates()
-    return [candidate.type for candidate in one.local_candidates]
+    monkeypatch.setattr(servers, "_silent", servers.SilentServers())
 
 
 async def call_through_relay(ours: MuxedConnection) -> aioice.Connection:
@@ -110,12 +81,6 @@ async def call_through_relay(ours: MuxedConnection) -> aioice.Connection:
     async with asyncio.timeout(DEADLINE_S):
         await asyncio.gather(ours.connect(), theirs.connect())
     return theirs
-
-
-def relay_of(one: MuxedConnection) -> Relay:
-    transports: list[Any] = [protocol.transport for protocol in one._protocols]
-    (found,) = [transport for transport in transports if isinstance(transport, Relay)]
-    return found
 
 
 def certificate_for(address: str, directory: Path) -> tuple[Path, ssl.SSLContext]:
@@ -164,7 +129,7 @@ async def test_servers_add_a_reflexive_and_a_relayed_candidate(
     mux: UdpMux, server: TurnServer
 ) -> None:
     server.mapped = ("198.51.100.9", 4_000)
-    ours = leg(mux, stun_at=server.address, turn_at=server.address)
+    ours = leg(mux, CLOCK, stun_at=server.address, turn_at=server.address)
     assert sorted(await gather(ours)) == ["host", "relay", "srflx"]
     relayed = next(one for one in ours.local_candidates if one.type == "relay")
     assert (relayed.host, relayed.port) in server.relayed
@@ -175,7 +140,7 @@ async def test_servers_add_a_reflexive_and_a_relayed_candidate(
 async def test_without_a_nat_there_is_no_reflexive_candidate(
     mux: UdpMux, server: TurnServer
 ) -> None:
-    ours = leg(mux, stun_at=server.address)
+    ours = leg(mux, CLOCK, stun_at=server.address)
     assert await gather(ours) == ["host"]
     assert server.did["BINDING"] == 1
     await ours.close()
@@ -186,7 +151,7 @@ async def test_a_call_whose_only_path_is_the_relay_has_data_and_media_both_ways(
     mux: UdpMux, server: TurnServer, transport: str
 ) -> None:
     at = server.address if transport == "udp" else server.tcp_address
-    ours = leg(mux, turn_at=at, transport=transport)
+    ours = leg(mux, CLOCK, turn_at=at, transport=transport)
     media = Media(mux)
     ours.receiver = cast("Receiver", media)
     theirs = await call_through_relay(ours)
@@ -216,14 +181,14 @@ async def test_a_server_over_tls_is_used_when_its_certificate_is_trusted(
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with TurnServer(tls=context) as server:
-        ours = leg(mux, turn_at=server.tcp_address, transport="tcp", tls=True)
+        ours = leg(mux, CLOCK, turn_at=server.tcp_address, transport="tcp", tls=True)
         assert await gather(ours) == (["host", "relay"] if trusted else ["host"])
         await ours.close()
         assert not server.allocations
 
 
 async def test_a_stale_nonce_is_no_obstacle(mux: UdpMux, server: TurnServer) -> None:
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     await gather(ours)
     server.forget_nonce()
     relay_of(ours).sendto(b"\x00\x01", (HERE, 9))
@@ -249,7 +214,9 @@ async def test_servers_of_no_use_cost_a_short_deadline_and_a_warning(
     server.silent = kind == "silent"
     credential = "swordfish" if kind != "wrong credential" else "cuttlefish"
     for _ in range(2):
-        ours = leg(mux, stun_at=server.address, turn_at=server.address, credential=credential)
+        ours = leg(
+            mux, CLOCK, stun_at=server.address, turn_at=server.address, credential=credential
+        )
         assert await gather(ours) == ["host"]
         await ours.close()
     turn_warnings = [text for text in caplog.messages if "TURN" in text]
@@ -261,7 +228,7 @@ async def test_servers_of_no_use_cost_a_short_deadline_and_a_warning(
 async def test_a_leg_that_is_closed_while_it_asks_leaves_nothing_behind(
     mux: UdpMux, server: TurnServer
 ) -> None:
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     asking = asyncio.create_task(ours.gather_candidates())
     await until(lambda: server.did["ALLOCATE"], what="the question")
     await ours.close()
@@ -275,7 +242,7 @@ async def test_a_server_that_dies_does_not_hold_up_the_end(
     mux: UdpMux, server: TurnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "DELETE_DEADLINE_S", 0.05)
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     await gather(ours)
     server.silent = True
     async with asyncio.timeout(DEADLINE_S):
@@ -283,7 +250,7 @@ async def test_a_server_that_dies_does_not_hold_up_the_end(
 
 
 async def test_a_peer_whose_relay_hangs_up_is_lost(mux: UdpMux, server: TurnServer) -> None:
-    ours = leg(mux, turn_at=server.tcp_address, transport="tcp")
+    ours = leg(mux, CLOCK, turn_at=server.tcp_address, transport="tcp")
     theirs = await call_through_relay(ours)
     server.die()
     with pytest.raises(ConnectionError):
@@ -314,7 +281,9 @@ async def test_addresses_from_which_no_way_leads_to_the_server_do_not_hold_up_th
 
     monkeypatch.setattr(servers, "server_reflexive_candidate", ask)
     monkeypatch.setattr(servers, "DEADLINE_S", 1_000)
-    bare = SimpleNamespace(stun_server=("stun.example", 3478), turn_server=None, hosts=hosts)
+    bare = SimpleNamespace(
+        stun_server=("stun.example", 3478), turn_server=None, hosts=hosts, clock=CLOCK
+    )
     async with asyncio.timeout(DEADLINE_S):
         assert await servers.ask_servers(cast("MuxedConnection", bare), 1) == [reflexive]
 
@@ -325,7 +294,7 @@ async def test_addresses_from_which_no_way_leads_to_the_server_do_not_hold_up_th
 async def test_media_and_handshakes_of_strangers_behind_the_relay_are_counted(
     mux: UdpMux, server: TurnServer
 ) -> None:
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     media = Media(mux)
     ours.receiver = cast("Receiver", media)
     theirs = await call_through_relay(ours)
@@ -340,7 +309,7 @@ async def test_media_and_handshakes_of_strangers_behind_the_relay_are_counted(
 
 async def test_what_a_server_writes_wrongly_is_counted(mux: UdpMux, server: TurnServer) -> None:
     errors = LoopErrors()
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     await gather(ours)
     answer = bytes(stun.Message(stun.Method.DATA, stun.Class.INDICATION))
     hostile = stun.set_body_length(answer, 8) + b"\x00\x0d\x00\x02ab\0\0"  # LIFETIME of two bytes
@@ -354,7 +323,7 @@ async def test_what_a_server_writes_wrongly_is_counted(mux: UdpMux, server: Turn
 async def test_what_waits_for_a_channel_and_how_many_there_are_is_bounded(
     mux: UdpMux, server: TurnServer
 ) -> None:
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     await gather(ours)
     through = relay_of(ours)
     server.silent = True
@@ -374,7 +343,7 @@ async def test_channels_are_renewed_before_their_permission_ends(
     mux: UdpMux, server: TurnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "RENEW_S", 0.01)
-    ours = leg(mux, turn_at=server.address)
+    ours = leg(mux, CLOCK, turn_at=server.address)
     await gather(ours)
     relay_of(ours).sendto(b"\x00\x01", (HERE, 9))
     await until(lambda: server.did["CHANNEL_BIND"] >= 3, what="renewals")
