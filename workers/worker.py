@@ -110,7 +110,7 @@ class Worker:
             logging.getLogger().setLevel(settings.log_level.upper())
             share_certificate()
             hooks.shorten_chunks()
-            sctp.bound_reassembly()
+            sctp.mend()
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"

@@ -1,10 +1,13 @@
-"""A bound on what aiortc keeps of a caller's unfinished messages.
+"""What aiortc's SCTP lacks: a bound on a caller's unfinished messages, and numbers that wrap.
 
 aiortc tells its peer how much room there is and takes more all the same; what it keeps it walks
 through for each chunk that comes. So a chunk for which there is no room is left out as if it had
 been lost, and its sender sends it again. Only the one that comes next in order is taken in any
 case, for without it nothing would ever be finished; a peer whose message does not end within
 twice the bounds is cut off.
+
+aiortc sorts the numbers of what came out of order as if they did not wrap (they do after 2^32,
+and may begin anywhere): a chunk lost just before would never be made good.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import aiortc.rtcsctptransport
 from aiortc.rtcsctptransport import RTCSctpTransport, tsn_plus_one
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from aiortc.rtcsctptransport import DataChunk
 
@@ -28,6 +32,7 @@ MAX_CHUNKS = 1_024
 WINDOW_BYTES = 1 << 20
 # Numbers of data channels; the worker listens to one.
 MAX_STREAMS = 256
+HALF = 1 << 31
 
 
 async def _receive(transport: RTCSctpTransport, chunk: DataChunk, take: Take) -> None:
@@ -55,8 +60,18 @@ async def _cut_off(transport: RTCSctpTransport, why: str) -> None:
         transport._set_state(transport.State.CLOSED)
 
 
-def bound_reassembly() -> None:
-    """From now on every association of this process keeps to the bounds."""
+def in_order(numbers: Iterable[int]) -> list[int]:
+    """TSNs of one window in the order in which they were given (RFC 1982)."""
+    found = sorted(numbers)
+    if found and found[-1] - found[0] >= HALF:
+        return [n for n in found if n >= HALF] + [n for n in found if n < HALF]
+    return found
+
+
+def mend() -> None:
+    """From now on every association of this process keeps to the bounds and counts on."""
+    # Nothing else is sorted there.
+    vars(aiortc.rtcsctptransport)["sorted"] = in_order
     take = RTCSctpTransport._receive_data_chunk
 
     async def receive(transport: RTCSctpTransport, chunk: DataChunk) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import aiortc.rtcsctptransport
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
-from aiortc.rtcsctptransport import DataChunk, RTCSctpTransport
+from aiortc.rtcsctptransport import DataChunk, ForwardTsnChunk, RTCSctpTransport, SackChunk
 
 from workers.webrtc import sctp
 from workers.webrtc.sctp import MAX_CHUNKS, MAX_STREAMS, WINDOW_BYTES
@@ -27,29 +28,36 @@ class Caller:
     def __init__(self, transport: RTCSctpTransport) -> None:
         self.transport = transport
         self.heard: list[bytes] = []
-        transport._last_received_tsn = BEGIN - 1
+        self.answers: list[SackChunk] = []
+        self.begin_at(BEGIN)
         transport._association_state = transport.State.ESTABLISHED
 
         async def receive(_stream: int, _protocol: int, data: bytes) -> None:
             self.heard.append(data)
 
-        async def send_chunk(_chunk: object) -> None:
-            pass
+        async def send_chunk(chunk: object) -> None:
+            if isinstance(chunk, SackChunk):
+                self.answers.append(chunk)
 
         vars(transport).update(_receive=receive, _send_chunk=send_chunk)
+
+    def begin_at(self, begin: int) -> None:
+        """The number of the first chunk."""
+        self.begin = begin
+        self.transport._last_received_tsn = (begin - 1) % MODULO
 
     async def send(
         self, at: int, flags: int, data: bytes = b"x", stream: int = 0, number: int = 0
     ) -> None:
         chunk = DataChunk(flags=flags)
-        chunk.tsn = (BEGIN + at) % MODULO
+        chunk.tsn = (self.begin + at) % MODULO
         chunk.stream_id, chunk.stream_seq, chunk.protocol = stream, number, 51
         chunk.user_data = data
         await self.transport._receive_data_chunk(chunk)
 
     def has(self, at: int) -> bool:
         """Whether it was acknowledged."""
-        tsn = (BEGIN + at) % MODULO
+        tsn = (self.begin + at) % MODULO
         behind = ((self.transport._last_received_tsn or 0) - tsn) % MODULO < MODULO // 2
         return behind or tsn in self.transport._sack_misordered
 
@@ -67,7 +75,8 @@ class Caller:
 async def caller(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Caller]:
     stock = RTCSctpTransport._receive_data_chunk
     monkeypatch.setattr(RTCSctpTransport, "_receive_data_chunk", stock)  # undone afterwards
-    sctp.bound_reassembly()
+    monkeypatch.setitem(vars(aiortc.rtcsctptransport), "sorted", sorted)
+    sctp.mend()
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     peer.createDataChannel("test")
     assert peer.sctp is not None
@@ -123,10 +132,11 @@ async def test_streams_are_bounded(caller: Caller) -> None:
     assert len(caller.transport._inbound_streams) == MAX_STREAMS + 1
 
 
-@pytest.mark.parametrize("size", [10, 1_100])
+@pytest.mark.parametrize(("size", "begin"), [(10, BEGIN), (1_100, BEGIN), (10, MODULO - 700)])
 async def test_a_sender_that_repeats_what_was_left_out_gets_everything_through(
-    caller: Caller, size: int
+    caller: Caller, size: int, begin: int
 ) -> None:
+    caller.begin_at(begin)
     rng = random.Random(size)
     # Messages of one to 240 fragments, which are 256 KiB.
     lengths = [rng.choice([1, 2, 60, 240]) for _ in range(30)]
@@ -149,3 +159,42 @@ async def test_a_sender_that_repeats_what_was_left_out_gets_everything_through(
     assert not caller.closed
     assert caller.heard == [bytes([n]) * size * length for n, length in enumerate(lengths)]
     assert caller.transport._advertised_rwnd == WINDOW_BYTES
+
+
+# -- numbers that wrap around -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [MODULO - 4, BEGIN])
+@pytest.mark.parametrize("lost", range(8))
+async def test_a_chunk_that_was_lost_is_made_good_wherever_the_numbers_wrap(
+    caller: Caller, begin: int, lost: int
+) -> None:
+    caller.begin_at(begin)
+    others = [at for at in range(8) if at != lost]
+    random.Random(lost).shuffle(others)
+    for at in others:
+        await caller.send(at, FIRST | LAST, bytes([at]), number=at)
+    await caller.transport._send_sack()
+    (answer,) = caller.answers
+    assert answer.cumulative_tsn == (begin + lost - 1) % MODULO
+    assert answer.gaps == ([(2, 8 - lost)] if lost < 7 else [])
+
+    await caller.send(lost, FIRST | LAST, bytes([lost]), number=lost)
+    assert caller.transport._last_received_tsn == (begin + 7) % MODULO
+    assert not caller.transport._sack_misordered
+    assert caller.heard == [bytes([at]) for at in range(8)]
+    assert caller.kept == 0
+
+
+@pytest.mark.parametrize("begin", [MODULO - 4, MODULO - 3, BEGIN])
+async def test_what_a_sender_gives_up_is_stepped_over_wherever_the_numbers_wrap(
+    caller: Caller, begin: int
+) -> None:
+    caller.begin_at(begin)
+    for at in (2, 3, 4, 5, 7):
+        await caller.send(at, FIRST | LAST | UNORDERED)
+    forward = ForwardTsnChunk()
+    forward.cumulative_tsn = (begin + 1) % MODULO
+    await caller.transport._receive_forward_tsn_chunk(forward)
+    assert caller.transport._last_received_tsn == (begin + 5) % MODULO
+    assert caller.transport._sack_misordered == {(begin + 7) % MODULO}
