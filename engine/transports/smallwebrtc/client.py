@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from engine.sdk import SoundFile
 from engine.sdk.resample import Resampler, check_rate
 from engine.transports.base.chunks import as_channels, channelled
+from engine.transports.base.lead import lead_ms
 from engine.transports.base.mixer import BaseAudioMixer, SoundfileMixer
 from engine.transports.base.session_playout import SessionPlayout
 from engine.transports.base.sum import Line, Sum
@@ -44,10 +45,6 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("microphone", "camera", "screenVideo")
 RING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
-# What speech waits for at most behind a background that is mixed here, or another destination:
-# with the chunk that is being written. A little must wait, or there would be holes between chunks.
-SHARED_LEAD_MS = 100
-MIN_LEAD_MS = 20
 # A write that holds for a caller gives up so long before it would count as stuck.
 GIVE_UP_EARLY_S = 1.0
 
@@ -148,27 +145,37 @@ class SmallWebRTCClient:
     async def connect(self) -> None:
         """Have audio flow and let the events begin; what a second user does is only counted.
 
-        Raises StateError before `setup`, and AlreadyAttached when another transport has the
-        connection.
+        Raises StateError before `setup`, AlreadyAttached when another transport has the
+        connection, and what `SmallWebRTCConnection.open_media` raises. Whoever fails or is
+        cancelled is no user, and a call that has no other one then ends.
         """
         params = self._checked_params()
+        if self._closing:
+            return
         if self._owner() not in (None, self):
             raise AlreadyAttached("another transport serves this connection")
         _clients[self._connection] = ref(self)
         self._users += 1
-        async with self._connecting:
-            if self._opened.is_set() or self._closing:
-                return
-            try:
-                await self._open(params)
-            except SessionClosed:
-                log.info("the caller of %s left before the bot was there", self._connection)
-                # The end may have been told before anybody listened.
-                await self._ended(self._connection)
-            except BaseException:
-                self._users -= 1
-                raise
-            self._opened.set()
+        try:
+            async with self._connecting:
+                if not self._opened.is_set():
+                    await self._open_or_end(params)
+        except BaseException as error:
+            self._users -= 1
+            if not self._users:
+                self._disown()
+                if not isinstance(error, StateError):  # then it is somebody else's call, or none
+                    await self._connection.disconnect()
+            raise
+
+    async def _open_or_end(self, params: TransportParams) -> None:
+        try:
+            await self._open(params)
+        except SessionClosed:
+            log.info("the caller of %s left before the bot was there", self._connection)
+            # The end may have been told before anybody listened.
+            await self._ended(self._connection)
+        self._opened.set()
 
     async def _open(self, params: TransportParams) -> None:
         connection = self._connection
@@ -187,13 +194,10 @@ class SmallWebRTCClient:
             changes["silence"] = False
         if changes:
             await session.configure(**changes)
-        shared = bool(params.audio_out_destinations) or _mixes_here(params)
-        lead_ms = params.audio_out_lead_ms
-        shared_ms = max(MIN_LEAD_MS, SHARED_LEAD_MS - 10 * params.audio_out_10ms_chunks)
         self._playout = SessionPlayout(
             session,
             hz=self._out_hz,
-            lead_ms=min(lead_ms, shared_ms) if shared else lead_ms,
+            lead_ms=lead_ms(params),
             hold_s=max(0.0, params.audio_out_write_timeout_secs - GIVE_UP_EARLY_S),
             present=connection.is_connected,
         )
@@ -209,12 +213,15 @@ class SmallWebRTCClient:
         if self._users:
             return
         self._closing = True
-        if self._owner() is self:
-            del _clients[self._connection]
+        self._disown()
         if self._sum is not None:
             await self._sum.close()
         await self._connection.disconnect()
         self._opened.set()
+
+    def _disown(self) -> None:
+        if self._owner() is self:
+            del _clients[self._connection]
 
     def _owner(self) -> SmallWebRTCClient | None:
         found = _clients.get(self._connection)
@@ -253,10 +260,10 @@ class SmallWebRTCClient:
 
     def playout(self, destination: str | None) -> SessionPlayout | Line | None:
         """The way of a destination's audio to the caller; None for another, or before `connect`."""
-        if self._sum is None or self._params is None:
-            return self._playout
-        known = destination is None or destination in self._params.audio_out_destinations
-        return self._sum.line(destination) if known else None
+        params = self._params
+        if params is None or destination not in (None, *params.audio_out_destinations):
+            return None
+        return self._playout if self._sum is None else self._sum.line(destination)
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Send audio; returns when unsent audio is within the lead.
@@ -373,12 +380,3 @@ def check_source(source: str) -> None:
 def _ring_hz(hz: int) -> int:
     """The rate of the ring for audio of `hz`: its own, or the next that loses nothing."""
     return next((rate for rate in RING_RATES if rate >= hz), RING_RATES[-1])
-
-
-def _mixes_here(params: TransportParams) -> bool:
-    mixers: Any = params.audio_out_mixer
-    given: Mapping[str | None, Any] = mixers if isinstance(mixers, Mapping) else {None: mixers}
-    return any(
-        mixer is not None and not (destination is None and isinstance(mixer, SoundfileMixer))
-        for destination, mixer in given.items()
-    )

@@ -14,6 +14,7 @@ from engine.transports.frames import (
     StartFrame,
     UserImageRequestFrame,
 )
+from engine.transports.smallwebrtc.attachment import Attachment
 from engine.transports.smallwebrtc.client import SOURCES, check_source
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class SmallWebRTCInputTransport(BaseInputTransport):
         super().__init__(params, **kwargs)
         self._client = client
         self._reader: asyncio.Task[None] | None = None
-        self._attached = False
+        self._attachment = Attachment(client)
 
     def _supports_video_in_source(self, video_source: str) -> bool:
         return video_source in SOURCES[1:]
@@ -44,9 +45,7 @@ class SmallWebRTCInputTransport(BaseInputTransport):
         """Connect."""
         await super().setup(setup)
         await self._client.setup(self._params, setup)
-        if not self._attached:  # after a StopFrame it still is
-            self._attached = True
-            await self._client.connect()
+        await self._attachment.take()  # after a StopFrame it still is
 
     async def cleanup(self) -> None:
         """Let go of the caller. Safe to call twice."""
@@ -73,9 +72,7 @@ class SmallWebRTCInputTransport(BaseInputTransport):
         reader, self._reader = self._reader, None
         if reader is not None:
             await self.cancel_task(reader)
-        if self._attached:
-            self._attached = False
-            await self._client.disconnect()
+        await self._attachment.let_go()
 
     def _read(self) -> None:
         if self._reader is None and self._params.audio_in_enabled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.transports.base import BaseOutputTransport
+from engine.transports.smallwebrtc.attachment import Attachment
 from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
@@ -28,20 +29,18 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):
     def __init__(self, client: SmallWebRTCClient, params: TransportParams, **kwargs: Any) -> None:
         super().__init__(params, **kwargs)
         self._client = client
-        self._attached = False
+        self._attachment = Attachment(client)
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Connect."""
         await super().setup(setup)
         await self._client.setup(self._params, setup)
-        if not self._attached:  # after a StopFrame it still is
-            self._attached = True
-            await self._client.connect()
+        await self._attachment.take()  # after a StopFrame it still is
 
     async def cleanup(self) -> None:
         """Let go of the caller. Safe to call twice."""
         await super().cleanup()
-        await self._let_go()
+        await self._attachment.let_go()
 
     async def start(self, frame: StartFrame) -> None:
         """Take frames."""
@@ -51,17 +50,12 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):
     async def stop(self, frame: EndFrame) -> None:
         """Send what is queued, wait until it has left, and end the call."""
         await super().stop(frame)
-        await self._let_go()
+        await self._attachment.let_go()
 
     async def cancel(self, frame: CancelFrame) -> None:
         """End the call at once."""
         await super().cancel(frame)
-        await self._let_go()
-
-    async def _let_go(self) -> None:
-        if self._attached:
-            self._attached = False
-            await self._client.disconnect()
+        await self._attachment.let_go()
 
     def playout(self, destination: str | None) -> Playout | None:
         """The session's speaker ring, or a destination's part of it."""

@@ -332,3 +332,14 @@ async def test_video_waits_for_its_time_and_bad_images_are_refused(
     connection.session.ended("gone")
     await until(images.done)
     assert images.result() is None
+
+
+async def test_audio_has_a_way_out_only_where_audio_goes(
+    connection: FakeConnection, told: Told
+) -> None:
+    client = await open_client(connection, told, video_out_destinations=["screen"])
+    assert client.playout(None) is not None
+    assert client.playout("screen") is None
+    frame = OutputAudioRawFrame(bytes(640), 24_000, 1)
+    frame.transport_destination = "screen"
+    assert await client.write_audio_frame(frame) is False
