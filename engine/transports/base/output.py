@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.transports.base import dtmf
 from engine.transports.base.params import BotCapabilities, TransportParams
 from engine.transports.base.sender import MediaSender as Sender
+from engine.transports.base.urgent_keys import UrgentKeys
 from engine.transports.frames import (
     AssistantImageRawFrame,
     CancelFrame,
@@ -61,7 +62,7 @@ class BaseOutputTransport(FrameProcessor):
         self._prepared = False
         # Whether a StopFrame has left it set up for another task.
         self._kept = False
-        self._pressing: asyncio.Task[None] | None = None
+        self._urgent_keys = UrgentKeys(self, self.write_dtmf)
 
     @property
     def sample_rate(self) -> int:
@@ -105,8 +106,7 @@ class BaseOutputTransport(FrameProcessor):
     async def cleanup(self) -> None:
         """End the senders and stop the filter. Safe to call twice."""
         await super().cleanup()
-        if self._pressing is not None:
-            await self.cancel_task(self._pressing)
+        await self._urgent_keys.end()
         for sender in self._media_senders.values():
             await sender.cleanup()
         self._media_senders.clear()
@@ -129,7 +129,6 @@ class BaseOutputTransport(FrameProcessor):
     async def set_transport_ready(self, frame: StartFrame) -> None:
         """The transport can send from now on. A second call changes nothing."""
         if self._media_senders:
-            log.warning("%s is ready already", self)
             return
         params = self._params
         for destination in dict.fromkeys(params.audio_out_destinations):
@@ -216,16 +215,8 @@ class BaseOutputTransport(FrameProcessor):
     async def _press_now(self, frame: OutputDTMFUrgentFrame) -> None:
         if self._supports_native_dtmf():
             await self.write_dtmf(frame)
-            return
-        # Tones take as long as they last: an interruption must not wait behind them.
-        before, self._pressing = self._pressing, None
-
-        async def press() -> None:
-            if before is not None:
-                await asyncio.wait((before,))
-            await self.write_dtmf(frame)
-
-        self._pressing = self.create_task(press(), "urgent keys")
+        else:
+            self._urgent_keys.add(frame)
 
     # -- frames -----------------------------------------------------------------------------
 

@@ -9,7 +9,9 @@ import pytest
 
 from engine.transports.base import BaseOutputTransport
 from engine.transports.base.dtmf import tone
+from engine.transports.base.urgent_keys import MAX_WAITING
 from engine.transports.frames import (
+    ErrorFrame,
     InterruptionFrame,
     KeypadEntry,
     OutputDTMFFrame,
@@ -17,6 +19,7 @@ from engine.transports.frames import (
     OutputImageRawFrame,
     SpriteFrame,
 )
+from ipc.errors import Overloaded
 from tests.unit.engine.transports.base.output_world import HZ, FakeOutput, OutputWorld, audio, pcm
 
 if TYPE_CHECKING:
@@ -113,6 +116,34 @@ def test_keys_are_pressed_behind_the_audio_or_at_once(clock: ManualClock) -> Non
         for _ in range(20):
             world.plays(40)
         assert world.output.names() == ["OutputAudioRawFrame", "OutputDTMFFrame"]
+
+
+def test_only_so_many_urgent_keys_wait(clock: ManualClock) -> None:
+    with OutputWorld(clock, ahead=False) as world:
+        world.output.blocks = True
+        for _ in range(1 + MAX_WAITING):  # one is being pressed
+            world.handle(OutputDTMFUrgentFrame(button=KeypadEntry.ONE))
+        with pytest.raises(Overloaded):
+            world.handle(OutputDTMFUrgentFrame(button=KeypadEntry.ONE))
+        keys = [task for task in world.manager.current_tasks() if "keys" in task.get_name()]
+        assert len(keys) == 1
+
+
+def test_urgent_keys_that_cannot_be_pressed_are_told_and_the_next_ones_are(
+    clock: ManualClock,
+) -> None:
+    with OutputWorld(clock) as world, pytest.MonkeyPatch.context() as patch:
+
+        async def fail(_frame: object) -> bool:
+            raise RuntimeError("broken")
+
+        patch.setattr(world.output, "write_audio_frame", fail)
+        world.handle(OutputDTMFUrgentFrame(button=KeypadEntry.ONE))
+        patch.undo()
+        world.handle(OutputDTMFUrgentFrame(button=KeypadEntry.TWO))
+        assert world.written == tone(KeypadEntry.TWO, HZ)
+        (error,) = [frame for frame, _ in world.output.pushed if isinstance(frame, ErrorFrame)]
+        assert "broken" in error.error
 
 
 def test_a_transport_with_keys_of_its_own_presses_them_in_their_place(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 from engine.transports.base import BaseInputTransport, BaseOutputTransport, TransportParams
 from engine.transports.frames import (
@@ -14,6 +15,9 @@ from engine.transports.frames import (
 )
 from engine.transports.processors import Pipeline, PipelineTask
 from tests.support import until
+
+if TYPE_CHECKING:
+    import pytest
 
 PARAMS: Any = {"audio_in_enabled": True, "audio_out_enabled": True, "audio_out_end_silence_secs": 0}
 
@@ -54,7 +58,7 @@ async def run(pipeline: Pipeline, out: Out, value: int, *, stop: bool) -> None:
         await running
 
 
-async def test_another_task_goes_on_after_a_stop() -> None:
+async def test_another_task_goes_on_after_a_stop(caplog: pytest.LogCaptureFixture) -> None:
     params = TransportParams(**PARAMS)
     into, out = In(params), Out(params)
     pipeline = Pipeline([into, out])
@@ -62,3 +66,4 @@ async def test_another_task_goes_on_after_a_stop() -> None:
     await run(pipeline, out, 2, stop=False)
     assert (into.is_usable, out.is_usable) == (True, True)
     assert out.written == b"\1" * 1920 + b"\2" * 1920
+    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
