@@ -11,8 +11,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from engine.transports.base.chunks import scaled
 from engine.transports.base.held import Held
 from engine.transports.base.mixer import SoundfileMixer
 from engine.transports.base.speaking import Speaking
@@ -75,10 +74,12 @@ class AudioOut:
         self.playout: Playout | None = None
         self.held: Held | None = None
         self.speaking = Speaking(transport.push_frame, destination)
+        self._audible = params.sends_audio_to(destination)
         self._filter = params.audio_out_filter if destination is None else None
         # The mixer that mixes here, and the one that somebody else plays.
         self._mixer: BaseAudioMixer | None = None
         self._declared: BaseAudioMixer | None = None
+        self._mixer_fails = False
         self._volume = params.audio_out_volume
         self._gain = 1.0
         # How often there was an interruption, and whether one is being cleaned up after.
@@ -98,7 +99,7 @@ class AudioOut:
         if self.playout is not None:
             self.held = Held(self.playout)
         mixer = self._params.mixer_of(self._destination)
-        if mixer is None or not self._params.audio_out_enabled:
+        if mixer is None or not self._audible:
             return
         if await self._transport.take_mixer(mixer, self._destination):
             self._declared = mixer
@@ -285,19 +286,31 @@ class AudioOut:
         if (volume := self._volume * self._gain) != 1.0:
             frame.audio = scaled(frame.audio, volume)
         if self._mixer is not None:
-            frame.audio = await self._mixer.mix(frame.audio)
+            frame.audio = await self._mixed(self._mixer, frame.audio)
         if frame.interruptible and (self.cleaning or interruptions != self._interruptions):
             return
         await self._write_and_follow(frame)
+
+    async def _mixed(self, mixer: BaseAudioMixer, audio: bytes) -> bytes:
+        """Audio with the background in it; without it from a mixer that fails, which is told."""
+        try:
+            mixed = await mixer.mix(audio)
+        except Exception as error:
+            if not self._mixer_fails:
+                self._mixer_fails = True
+                await self._transport.push_error(f"the mixer failed: {error}", error)
+            return audio
+        self._mixer_fails = False
+        return mixed
 
     async def _background(self, mixer: BaseAudioMixer) -> None:
         """A chunk of the mixer's own."""
         silence = self._silence(self._chunk_bytes)
         try:
-            silence.audio = await mixer.mix(silence.audio)
+            silence.audio = await self._mixed(mixer, silence.audio)
             await self._write_and_follow(silence)
         except Exception:
-            log.exception("%s: the mixer failed", self._transport)
+            log.exception("%s: the background could not be written", self._transport)
             await self._keep_pace(silence)
         # A mixer and a write that never wait must not keep the loop from everything else.
         await asyncio.sleep(0)
@@ -359,13 +372,17 @@ class AudioOut:
     async def _finish(self) -> None:
         """The final silence, in chunks, and the end of the utterance."""
         rest = 2 * self._params.audio_out_channels * self._hz
-        rest *= self._params.audio_out_end_silence_secs if self._params.audio_out_enabled else 0
+        rest *= self._params.audio_out_end_silence_secs if self._audible else 0
         while rest > 0:
             silence = self._silence(min(rest, self._chunk_bytes))
             rest -= len(silence.audio)
             if self._mixer is not None:
-                silence.audio = await self._mixer.mix(silence.audio)
-            if not await self._write(silence):
+                silence.audio = await self._mixed(self._mixer, silence.audio)
+            try:
+                if not await self._write(silence):
+                    break
+            except Exception as error:
+                await self._failed(silence, error)
                 break
         if self.playout is not None:
             self.playout.end()
@@ -376,12 +393,6 @@ class AudioOut:
         silence = OutputAudioRawFrame(bytes(count_bytes), self._hz, channels)
         silence.transport_destination = self._destination
         return silence
-
-
-def scaled(audio: bytes, volume: float) -> bytes:
-    """int16 samples times `volume`, limited to what int16 holds."""
-    samples = np.rint(np.frombuffer(audio, np.int16) * volume)
-    return bytes(np.clip(samples, -32_768, 32_767).astype(np.int16).data)
 
 
 def _now() -> float:

@@ -163,3 +163,9 @@ def as_channels(pcm: bytes, given: int, wanted: int) -> bytes:
         mean = samples.reshape(-1, given).astype(np.int32).sum(axis=1) // given
         return bytes(mean.astype(np.int16).data)
     raise ConfigError(f"{given} channels cannot become {wanted}", code="audio")
+
+
+def scaled(audio: bytes, volume: float) -> bytes:
+    """int16 samples times `volume`, limited to what int16 holds."""
+    samples = np.rint(np.frombuffer(audio, np.int16) * volume)
+    return bytes(np.clip(samples, -32_768, 32_767).astype(np.int16).data)

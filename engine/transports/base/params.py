@@ -127,3 +127,7 @@ class TransportParams(BaseModel):
         if isinstance(mixers, Mapping):
             return mixers.get(destination)
         return mixers if destination is None else None
+
+    def sends_audio_to(self, destination: str | None) -> bool:
+        """Whether audio leaves for a destination; not where only images go."""
+        return self.audio_out_enabled and destination in (None, *self.audio_out_destinations)

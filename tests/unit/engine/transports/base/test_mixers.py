@@ -11,6 +11,7 @@ import pytest
 
 from engine.transports.base import BaseAudioFilter, BaseAudioMixer, SoundfileMixer
 from engine.transports.frames import (
+    EndFrame,
     FilterControlFrame,
     FilterEnableFrame,
     MixerControlFrame,
@@ -20,7 +21,7 @@ from engine.transports.frames import (
     VolumeGainFrame,
 )
 from ipc.errors import ConfigError
-from tests.unit.engine.transports.base.output_world import HZ, OutputWorld, audio, pcm
+from tests.unit.engine.transports.base.output_world import DOWN, HZ, OutputWorld, audio, pcm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +107,40 @@ def test_a_mixer_that_fails_does_not_spin_and_speech_ends_it_not(
         world.run(100)
         assert pcm(105, 40) in world.written
         assert "no hum" in caplog.text
+
+
+def test_speech_is_heard_and_ends_without_a_mixer_that_fails(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hum = Hum(5, fails=True)
+    given: dict[str, Any] = {"audio_out_lead_ms": 100, "audio_out_end_silence_secs": 1}
+    with OutputWorld(clock, audio_out_mixer=hum, **given) as world:
+        world.handle(audio(100, 80))
+        for _ in range(4):
+            world.plays(40)
+        assert pcm(100, 80) in world.written
+        ending = world.begin(world.output.process_frame(EndFrame(), DOWN))
+        for _ in range(40):
+            world.plays(40)
+        assert ending.done()
+        assert world.playout.ends == [world.playout.written]
+    assert caplog.text.count("the mixer failed: no hum") == 1
+
+
+def test_a_destination_of_images_gets_no_silence_and_no_background(clock: ManualClock) -> None:
+    hum = Hum(5)
+    given: dict[str, Any] = {
+        "audio_out_end_silence_secs": 1,
+        "audio_out_mixer": {"screen": hum},
+        "video_out_enabled": True,
+        "video_out_destinations": ["screen"],
+    }
+    with OutputWorld(clock, ahead=False, **given) as world:
+        world.run(100)
+        world.handle(EndFrame())
+        written = {frame.transport_destination for frame in world.output.writes}
+        assert (written, len(world.written)) == ({None}, 2 * HZ)
+    assert hum.calls == 0
 
 
 def test_each_destination_has_the_mixer_of_its_name(clock: ManualClock) -> None:
