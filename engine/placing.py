@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.session import Session
     from engine.sessions import Sessions
 
-MAX_CONNECT_S = 300.0
+MAX_CONNECT_S = 86_400.0
 MAX_ICE_SERVERS = 8
 MAX_BASE = 1 << 62
 # A bot that has asked for rings may be busy when they come.

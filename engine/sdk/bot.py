@@ -190,7 +190,7 @@ class Bot:
         the caller says before is dropped; messages, track status and the states of its
         connection (event `peer`) are kept until somebody listens. It counts for no capacity,
         no handler runs for it, and it ends when the caller has not connected after `connect_s`
-        (up to 300). `request_data` is for its statistics and for whoever takes it over.
+        (up to a day). `request_data` is for its statistics and for whoever takes it over.
 
         Raises NegotiationError, NoWorker, Overloaded, ConfigError, and BotError(`no_engine`).
         """

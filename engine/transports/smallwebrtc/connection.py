@@ -13,15 +13,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.transports.home import Home
-from engine.transports.processors import BaseObject
+from engine.transports.smallwebrtc.announcer import Announcer
 from engine.transports.smallwebrtc.candidates import as_candidate
 from engine.transports.smallwebrtc.ice_servers import IceServer, as_servers, for_engine
 from engine.transports.smallwebrtc.media_tracks import CallerTrack, TrackPlayer
 from ipc.errors import BackbeatError, SdpRejected, SessionClosed, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.sdk import Session
 
 __all__ = ["IceServer", "SmallWebRTCConnection"]
@@ -30,10 +28,10 @@ log = logging.getLogger(__name__)
 
 MICROPHONE, CAMERA, SCREEN = range(3)
 MAX_WAITING = 256
-MAX_TOLD = 1024  # half of it for what callers send, so that no flood hides their end
 RENEGOTIATION_S = 2.0
-HANDLER_S = 1.0
 DEFAULT_HZ = 48_000
+# As long as an engine waits for a caller at most: a day.
+MAX_CONNECT_S = 86_400
 STATES = ("new", "connecting", "connected", "disconnected", "closed", "failed")
 EVENTS = ("app-message", "track-started", "track-ended", "track-status", *STATES)
 WORKER_FAULTS = {"worker_died", "worker_stalled"}
@@ -41,7 +39,7 @@ WORKER_FAULTS = {"worker_died", "worker_stalled"}
 FAILURES = {"ice_failed", "offer_failed", "no_worker"} | WORKER_FAULTS
 
 
-class SmallWebRTCConnection(BaseObject):
+class SmallWebRTCConnection(Announcer):
     """One caller, from the first offer to the end.
 
     `initialize` answers the offer, `connect` lets the events begin, `disconnect` ends the call.
@@ -53,6 +51,9 @@ class SmallWebRTCConnection(BaseObject):
     one who comes back because a media worker died; after that `disconnected` was told, and
     `connected` is told anew.
     """
+
+    EVENTS = EVENTS
+    SENT = frozenset({"app-message", "track-status"})
 
     def __init__(
         self,
@@ -75,11 +76,8 @@ class SmallWebRTCConnection(BaseObject):
         self._player: TrackPlayer | None = None
         self._renegotiating: asyncio.TimerHandle | None = None
         self._messages: deque[Any] = deque(maxlen=MAX_WAITING)
-        self._waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
-        self._telling: asyncio.Task[None] | None = None
-        for event in EVENTS:
-            # One after the other: the order of messages is a promise.
-            self._register_event_handler(event, sync=True)
+        # Messages that the engine did not take since it last took one.
+        self._refused = 0
 
     @classmethod
     def of(cls, session: Session) -> Self:
@@ -137,12 +135,13 @@ class SmallWebRTCConnection(BaseObject):
             placed = await bot.open_webrtc(
                 sdp,
                 ice_servers=[for_engine(server) for server in self.ice_servers],
-                connect_s=self.connection_timeout_secs,
+                connect_s=min(self.connection_timeout_secs, MAX_CONNECT_S),
             )
         except BaseException:
             self._give_home_back()
             raise
         self._adopt(placed.session)
+        self._tell("new")
         self._answer = {"sdp": placed.sdp, "type": "answer", "pc_id": placed.pc_id}
 
     def get_answer(self) -> dict[str, str] | None:
@@ -254,15 +253,22 @@ class SmallWebRTCConnection(BaseObject):
 
     # -- messages -----------------------------------------------------------------------------
 
-    def send_app_message(self, message: Any) -> None:
+    def send_app_message(self, message: Any) -> bool:
         """Send anything that JSON can hold; it waits until the caller's channel opens.
 
+        False, which is logged as well, when it is lost because the engine does not read just now.
         Raises ProtocolError for what cannot be sent, SessionClosed, StateError.
         """
-        self.session.send(message)
+        taken = self.session.send(message)
+        if not taken and not self._refused:
+            log.warning("%s: the engine does not read: messages to the caller are lost", self)
+        elif taken and self._refused:
+            log.warning("%s: %d messages to the caller were lost", self, self._refused)
+        self._refused = 0 if taken else self._refused + 1
+        return taken
 
     def _signal(self, kind: str) -> None:
-        self.session.send({"type": "signalling", "message": {"type": kind}})
+        self.send_app_message({"type": "signalling", "message": {"type": kind}})
 
     # -- what the session tells ---------------------------------------------------------------
 
@@ -314,7 +320,7 @@ class SmallWebRTCConnection(BaseObject):
         if self._microphone is not None:
             self._tell("track-ended", self._microphone)
         self._state = "closed"
-        self._tell("closed")
+        self._tell_last("closed")
         if self._renegotiating is not None:
             self._renegotiating.cancel()
             self._renegotiating = None
@@ -334,41 +340,6 @@ class SmallWebRTCConnection(BaseObject):
     def _flush_messages(self) -> None:
         while self._messages:
             self._tell("app-message", self._messages.popleft())
-
-    # -- telling ------------------------------------------------------------------------------
-
-    def _tell(self, event: str, *arguments: Any) -> None:
-        sent = event in ("app-message", "track-status")
-        if len(self._waiting) >= (MAX_TOLD // 2 if sent else MAX_TOLD):
-            log.error("%s: handlers are too slow, %s is left out", self, event)
-            return
-        self._waiting.append((event, arguments))
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_all(), name=f"{self.name} events")
-
-    async def _tell_all(self) -> None:
-        while self._waiting:
-            event, arguments = self._waiting.popleft()
-            await self._call_event_handler(event, *arguments)
-        if self._state == "closed":
-            await self.cleanup()
-
-    async def _run_handler(
-        self,
-        event_name: str,
-        handler: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        # One that hangs must not keep the end of the call from the others: what comes next waits
-        # for it so long and no longer.
-        running = asyncio.create_task(
-            super()._run_handler(event_name, handler, args, kwargs),
-            name=f"{self.name} {event_name}",
-        )
-        self._calls.add(running)
-        running.add_done_callback(self._calls.discard)
-        await asyncio.wait((running,), timeout=HANDLER_S)
 
     # -- ends ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from engine.transports.smallwebrtc import connection as module
+from engine.transports.smallwebrtc import announcer
 from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
 from tests.support import until
 
@@ -42,7 +42,7 @@ def connection(session: FakeSession) -> SmallWebRTCConnection:
 async def test_the_end_is_told_behind_a_handler_that_hangs(
     session: FakeSession, connection: SmallWebRTCConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HANDLER_S", 0.01)
+    monkeypatch.setattr(announcer, "HANDLER_S", 0.01)
     told: list[str] = []
     hangs = asyncio.Event()
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.sdk import Session
-from engine.transports.smallwebrtc.connection import MAX_TOLD, MAX_WAITING, SmallWebRTCConnection
+from engine.transports.smallwebrtc.announcer import MAX_TOLD
+from engine.transports.smallwebrtc.connection import MAX_WAITING, SmallWebRTCConnection
 from tests.support import turn, until
 from tests.unit.engine.sdk.test_session import FakeLine, MemoryMedia
 
