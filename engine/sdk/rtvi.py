@@ -13,13 +13,14 @@ label is somebody else's and is left alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ipc.errors import BackbeatError, ConfigError
+from ipc.errors import BackbeatError, ConfigError, StateError
 
 if TYPE_CHECKING:
     from engine.sdk.session import Session
@@ -32,6 +33,7 @@ PROTOCOL = "2.2.0"
 LEGACY = ((1, 0, 0), (1, 2, 0))
 MAJOR = 2
 MAX_RUNNING = 64
+MAX_ID = 256
 VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
 CAPABILITIES = {
     "audio_in": True,
@@ -108,10 +110,11 @@ class Rtvi:
         if not isinstance(message, dict) or message.get("label") != LABEL:
             self.ignored += 1
             return
-        request = message.get("id")
-        kind, data = message.get("type"), message.get("data")
-        if not isinstance(kind, str) or (request is not None and not isinstance(request, str)):
-            self._fail(request if isinstance(request, str) else None, "`type` and `id` are text")
+        request, kind, data = message.get("id"), message.get("type"), message.get("data")
+        if not _is_id(request):
+            self._fail(None, f"`id` is text of up to {MAX_ID} characters")
+        elif not isinstance(kind, str):
+            self._fail(request, "`type` is text")
         elif kind == "client-ready":
             self._client_ready(request, data)
         elif kind == "disconnect-bot":
@@ -150,7 +153,9 @@ class Rtvi:
         return {"t": kind, "d": await result if inspect.isawaitable(result) else result}
 
     async def _leave(self, _data: Any) -> None:
-        await self._session.wait_played()
+        # Before its media is there a bot has said nothing that could be heard to the end.
+        with contextlib.suppress(StateError):
+            await self._session.wait_played()
         await self._session.close("client_asked")
 
     # -- how it is answered -------------------------------------------------------------------
@@ -214,3 +219,7 @@ def _register(table: dict[str, Handler], kind: str) -> Callable[[Handler], Handl
 def _version(said: object) -> tuple[int, int, int] | None:
     match = VERSION.fullmatch(said) if isinstance(said, str) else None
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def _is_id(given: object) -> bool:
+    return given is None or (isinstance(given, str) and len(given) <= MAX_ID)

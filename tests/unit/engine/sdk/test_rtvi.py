@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from engine.sdk.rtvi import MAX_RUNNING, PROTOCOL, Rtvi
-from ipc.errors import ConfigError
+from engine.sdk.rtvi import MAX_ID, MAX_RUNNING, PROTOCOL, Rtvi
+from ipc.errors import ConfigError, StateError
 from tests.support import until
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class FakeSession:
     def __init__(self) -> None:
         self.closed = self.waits = False
         self.reason = ""
+        self.fails: Exception | None = None
         self.sent: list[dict[str, Any]] = []
         self.played = asyncio.Event()
         self._handlers: dict[str, Any] = {}
@@ -42,6 +43,8 @@ class FakeSession:
 
     async def wait_played(self) -> None:
         self.waits = True
+        if self.fails is not None:
+            raise self.fails
         await self.played.wait()
 
     async def close(self, reason: str) -> None:
@@ -186,6 +189,23 @@ async def test_a_client_that_hangs_up_hears_the_end_of_the_sentence(
     await until(lambda: session.waits)
     assert not session.closed
     session.played.set()
+    await until(lambda: session.closed)
+    assert session.reason == "client_asked"
+
+
+@pytest.mark.parametrize("request_id", [7, [], {}, True, "x" * (MAX_ID + 1)])
+async def test_an_id_that_could_not_be_answered_under_is_refused_without_it(
+    session: FakeSession, rtvi: Rtvi, request_id: Any
+) -> None:
+    session.asks("client-ready", {"version": "2.0.0"}, request_id)
+    (answer,) = session.sent
+    assert answer["type"] == "error-response"
+    assert "id" not in answer
+
+
+async def test_a_client_may_hang_up_before_there_is_media(session: FakeSession, rtvi: Rtvi) -> None:
+    session.fails = StateError("no media yet")
+    session.asks("disconnect-bot")
     await until(lambda: session.closed)
     assert session.reason == "client_asked"
 
