@@ -141,6 +141,7 @@ class Attachments:
                 resumed=session.was_attached,
                 request_data=session.request_data,
                 pc_id=session.pc_id,
+                transport=session.transport,
                 **_shape(hello, wanted),
             ),
         )

@@ -14,6 +14,7 @@ import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -42,8 +43,22 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, arbitrary_types_allowed=True
     )
 
-    host: str = Field("127.0.0.1", description="address that HTTP binds; loopback unless told")
+    host: str = Field(
+        "127.0.0.1", description="address that HTTP and WebSockets bind; loopback unless told"
+    )
     port: int = Field(7860, ge=0, le=65535, description="HTTP port; 0 takes any free one")
+    ws_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port for WebSocket callers; 0 takes any free one, and none given the one "
+        "after the HTTP port",
+    )
+    public_ws_url: str | None = Field(
+        None,
+        description="ws:// or wss:// URL under which callers reach that port (through a proxy); "
+        "/ws-client is added",
+    )
     allowed_host: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="host name that HTTP requests may be for, repeatable; on loopback the names "
@@ -143,6 +158,16 @@ class Settings(BaseSettings):
                 code="ice_server",
             )
         return [IceServer.of(entry) for entry in entries]
+
+    @field_validator("public_ws_url")
+    @classmethod
+    def _is_websocket_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("a URL is ws://HOST[:PORT][/PATH] or wss://…, without a query")
+        return value
 
     @field_validator("tls_ca_file")
     @classmethod

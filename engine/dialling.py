@@ -50,6 +50,7 @@ class Dialling:
             message.request_data,
             connect_s=websocket.open_timeout_s + 2 * GRACE_S,
             placed=True,
+            transport="websocket",
             websocket=websocket,
         )
         self._attachments.assign(session, bot)

@@ -43,18 +43,23 @@ class Engine:
     """A Backbeat engine as part of this process.
 
     Takes every setting of `serve` by its name (`workers=2`, `udp_port="40000-40009"`, ...), with
-    three defaults of its own: it has no HTTP port unless `host` or `port` is given (mount `router`
-    into your application), it starts no bot unless `bot` is given, and its runtime directory is a
-    fresh one, so that it does not meet a `serve` of the same user. Raises ConfigError.
+    defaults of its own: it has no HTTP port unless `host` or `port` is given (mount `router`
+    into your application), takes WebSocket callers only if it has one or `ws_port` is given
+    (`host` is then the address of that), starts no bot unless `bot` is given, and its runtime
+    directory is a fresh one, so that it does not meet a `serve` of the same user. Raises
+    ConfigError.
 
         async with Engine(workers=2) as engine:
             app.include_router(engine.router)
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._with_http = bool({"host", "port"} & settings.keys())
+        self._with_http = "port" in settings or ("host" in settings and "ws_port" not in settings)
         given = settings if "bot" in settings else {"bots": 0, **settings}
-        self.settings = config.load(given)
+        loaded = config.load(given)
+        if "ws_port" not in settings and not self._with_http:
+            loaded = loaded.model_copy(update={"ws_port": None})  # the environment's is a `serve`'s
+        self.settings = loaded
         # Not one of the environment either: that is where a `serve` is looked for.
         self._own_directory = settings.get("runtime_dir") is None
         self._server: server.Engine | None = None

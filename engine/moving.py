@@ -34,21 +34,28 @@ class Moving:
         self._supervisor = supervisor
         self._bots = bots
 
-    async def move(self, session: Session, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def move(
+        self,
+        session: Session,
+        ask: Callable[[], Awaitable[Answer]],
+        *,
+        worker: WorkerHandle | None = None,
+    ) -> Answer:
         """Have another worker answer `ask` for the session, which is back if it does not.
 
         A bot that has rings is told to come for others. Raises NoWorker and what `ask` raises.
         """
-        gone, worker = session.worker, self._supervisor.place()
-        if worker is gone:
+        gone, homeless = session.worker, session.homeless
+        worker = worker or self._supervisor.place()
+        if worker is gone and not homeless:
             raise NoWorker("the session's worker is still going away")
-        session.worker = worker
+        session.worker, session.homeless = worker, False
         worker.sessions.add(session.id)
         try:
             answer = await ask()
         except BaseException as error:
             if session.worker is worker and not session.over:
-                session.worker = gone
+                session.worker, session.homeless = gone, homeless
                 worker.sessions.discard(session.id)
                 if isinstance(error, WorkerError):  # it may only have been slow
                     self._sessions.keep(session, self._forget_at(worker, session))

@@ -39,8 +39,12 @@ class Child:
         on_exit: Callable[[Child], None],
         secret: str = "",
         cwd: Path | None = None,
+        inherit: Sequence[int] = (),
     ) -> None:
-        """Start `arguments` with `--life FD` added and `secret` as its first line of input."""
+        """Start `arguments` with `--life FD` added and `secret` as its first line of input.
+
+        It inherits the descriptors `inherit`, under the same numbers.
+        """
         self.name = name
         self.returncode: int | None = None
         self._on_exit = on_exit
@@ -53,7 +57,7 @@ class Child:
             self._process = subprocess.Popen(
                 [*arguments, "--life", str(theirs.fileno())],
                 stdin=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *inherit],
                 start_new_session=True,
                 cwd=cwd,
             )

@@ -13,6 +13,7 @@ import zmq
 
 from engine.bot_processes import BotProcesses
 from engine.bots import BotHandle, Bots
+from engine.config import MAX_PORT
 from engine.http import app
 from engine.sessions import Sessions
 from engine.supervisor import Supervisor, WorkerHandle
@@ -63,6 +64,9 @@ class Engine:
         listener = _listen(settings.host, settings.port) if self._with_http else None
         if listener is not None:
             stack.callback(listener.close)
+        callers = self._listen_for_callers(listener)
+        if callers is not None:
+            stack.callback(callers.close)
         runtime = RuntimeDir(settings.runtime_dir)
         stack.callback(runtime.close)
         self.runtime = runtime
@@ -82,10 +86,14 @@ class Engine:
             runtime,
             context,
             self._clock,
+            on_request=lambda worker, message: self.sessions.callers.request(worker, message),
             on_message=self._worker_said,
             on_gone=self._worker_gone,
+            listener=callers,
         )
         self.sessions = Sessions(settings, runtime.engine_id, self.supervisor, self.bots)
+        if callers is not None:
+            self.sessions.callers.port = callers.getsockname()[1]
         stack.push_async_callback(self.bots.close)
         stack.push_async_callback(self.supervisor.close)
         self.bots.start()
@@ -125,6 +133,20 @@ class Engine:
             log_level=settings.log_level,
             on_unfit=self._bot_unfit,
         )
+
+    def _listen_for_callers(self, http: socket.socket | None) -> socket.socket | None:
+        """The socket from which the workers take WebSocket callers' connections."""
+        host, port = self.settings.host, self.settings.ws_port
+        if port is not None:
+            return _listen(host, port, for_callers=True)
+        if http is None:
+            return None
+        beside = http.getsockname()[1] + 1 if self.settings.port else 0
+        try:
+            return _listen(host, beside if beside <= MAX_PORT else 0, for_callers=True)
+        except ConfigError as error:  # nobody has asked for this one: any other will do
+            log.warning("ws_port_taken", port=beside, error=error.message)
+            return _listen(host, 0, for_callers=True)
 
     async def _serve_http(self, listener: socket.socket) -> None:
         settings = self.settings
@@ -192,7 +214,7 @@ def _check_addresses(addresses: list[str]) -> None:
                 ) from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, for_callers: bool = False) -> socket.socket:
     # Bound here, because uvicorn would end the process when the port is busy.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -202,10 +224,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         listener.close()
+        what, flag = ("WebSockets", "--ws-port") if for_callers else ("HTTP", "--port")
         raise ConfigError(
-            f"HTTP cannot bind {host}:{port}: {error.strerror}; choose another with "
-            f"{'--host' if isinstance(error, socket.gaierror) else '--port or --host'}",
-            code="http_port",
+            f"{what} cannot bind {host}:{port}: {error.strerror}; choose another with "
+            f"{'--host' if isinstance(error, socket.gaierror) else f'{flag} or --host'}",
+            code="ws_port" if for_callers else "http_port",
         ) from error
     listener.setblocking(False)
     return listener

@@ -9,11 +9,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.supervisor import WorkerHandle, WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.bots import BotHandle
     from ipc.ice_server import IceServer
     from ipc.messages import Message, SendMessage, TrackStatus
@@ -57,6 +59,8 @@ class Session:
     connect_s: float = 30.0
     # Placed by its bot, which does the signaling and counts it for no capacity.
     placed: bool = False
+    # How its caller comes.
+    transport: Literal["webrtc", "websocket"] = "webrtc"
     # The server that is its caller, if it was dialled.
     websocket: Websocket | None = None
     state: State = State.NEW
@@ -67,6 +71,8 @@ class Session:
     was_attached: bool = False
     # Its worker is gone and its bot has rings that nobody serves.
     stranded: bool = False
+    # Its worker has given it away, and no other has it yet.
+    homeless: bool = False
     leaving: str = ""
     epoch: int = 0
     segment: str = ""
@@ -84,6 +90,8 @@ class Session:
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    # Called when it has ended.
+    on_end: Callable[[], None] = lambda: None
 
     @property
     def over(self) -> bool:
@@ -99,7 +107,12 @@ class Session:
     @property
     def lost_worker(self) -> bool:
         """Whether its worker is gone, and no other has it yet."""
-        return self.worker.state is WorkerState.GONE
+        return self.homeless or self.worker.state is WorkerState.GONE
+
+    @property
+    def unreached(self) -> str:
+        """Why it ends when its caller never connected."""
+        return "ice_failed" if self.transport == "webrtc" else "not_connected"
 
     def snapshot(self) -> dict[str, Any]:
         """The session for people and statistics."""
@@ -109,6 +122,7 @@ class Session:
             "worker": self.worker.name,
             "bot": self.bot.name if self.bot else None,
             "epoch": self.epoch,
+            "transport": self.transport,
             "leg": self.leg,
             "reason": self.reason,
         }

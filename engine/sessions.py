@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from engine.attachments import Attachments
+from engine.callers import Callers
 from engine.dialling import Dialling
 from engine.moving import Moving
 from engine.placing import Placing
@@ -79,6 +80,7 @@ class Sessions:
         self._moving = Moving(self, supervisor, bots)
         self._dialling = Dialling(self, self._attachments, self._moving, supervisor)
         self._placing = Placing(self, self._attachments, self._dialling)
+        self.callers = Callers(settings, self, self._attachments, self._moving, supervisor)
         self._known = Registry(engine_id, settings.max_sessions)
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -118,8 +120,8 @@ class Sessions:
         # The caller of a placed session has its bot for that.
         if known is not None and not known.over and not known.placed:
             return await self.answer(known, sdp, restart=restart), known.pc_id
-        session = self._create(request_data)
-        assert session.bot is not None  # noqa: S101 - _create has chosen one
+        session = self.create(request_data, ice_servers=self.ice_servers)
+        assert session.bot is not None  # noqa: S101 - `create` has chosen one
         try:
             # The rings are made while the worker answers (it must hear of the session first),
             # so that a full /dev/shm is this caller's 503. The bot's own accept is not
@@ -134,7 +136,7 @@ class Sessions:
             raise cause from None
         answer, opened = answering.result(), opening.result()
         self.begin(session)
-        self.keep(session, self._attach(session, opened))
+        self.keep_attaching(session, opened)
         return answer, session.pc_id
 
     async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
@@ -156,14 +158,18 @@ class Sessions:
         if not session.lost_worker:
             return await self._ask(session, _offer(session, sdp, restart=restart))
         answer = await self._moving.move(session, lambda: self._ask(session, _offer(session, sdp)))
+        self.say_unsent(session)
+        return answer
+
+    def say_unsent(self, session: Session) -> None:
+        """Another worker has it: what the caller was told meanwhile, unless its bot comes first."""
         if not session.stranded or session.bot is None:
             self._send_unsent(session)
-        return answer
 
     def begin(self, session: Session) -> None:
         """A new session's caller has its answer: it has so long to connect."""
         self._move(session, State.CONNECTING)
-        self._set_deadline(session, session.connect_s, "ice_failed")
+        self._set_deadline(session, session.connect_s, session.unreached)
 
     def rename(self, session: Session) -> None:
         """A new `pc_id`; the one before leads here until the caller has connected."""
@@ -185,23 +191,26 @@ class Sessions:
             raise WorkerDied("the worker's reply carries no statistics")
         return found
 
-    def _create(self, request_data: Any) -> Session:
+    def create(
+        self, request_data: Any, worker: WorkerHandle | None = None, **fields: Any
+    ) -> Session:
+        """A new session for the bot that the caller wants. Raises NoBot, Overloaded, NoWorker."""
         self._known.check_room()
         wanted = request_data.get("bot") if isinstance(request_data, dict) else None
         if wanted is not None and not isinstance(wanted, str):
             raise MalformedMessage("request_data.bot is the name of a bot, a string")
         check_data(request_data)
         bot = self._bots.choose(wanted)
-        session = self.add(
-            bot, request_data, ice_servers=self.ice_servers, connect_s=self._settings.connect_s
-        )
+        session = self.add(bot, request_data, worker, connect_s=self._settings.connect_s, **fields)
         self._attachments.assign(session, bot)
         return session
 
-    def add(self, bot: BotHandle, request_data: Any, **fields: Any) -> Session:
+    def add(
+        self, bot: BotHandle, request_data: Any, worker: WorkerHandle | None = None, **fields: Any
+    ) -> Session:
         """A new session for a bot of this name, on a worker. Raises Overloaded, NoWorker."""
         self._known.check_room()
-        return self._known.add(bot, self._supervisor.place(), request_data, **fields)
+        return self._known.add(bot, worker or self._supervisor.place(), request_data, **fields)
 
     async def _ask(self, session: Session, offer: Offer) -> str:
         answer = await self._supervisor.request(session.worker, offer)
@@ -246,6 +255,10 @@ class Sessions:
             self.close(session, "bot_gone")
         except BackbeatError as error:
             self.fail(session, error)
+
+    def keep_attaching(self, session: Session, opened: RingOpened) -> None:
+        """Find the session a bot, beginning with the one for which these rings were made."""
+        self.keep(session, self._attach(session, opened))
 
     async def _attach(self, session: Session, opened: RingOpened) -> None:
         """Offer the session to one bot after the other until one has attached.
@@ -358,19 +371,20 @@ class Sessions:
         for session_id in list(worker.sessions):
             session = self._known.get(session_id)
             if session is not None and session.was_connected and not session.over:
-                self._strand(session, worker)
+                self.strand(session, worker.reason)
             elif session is not None:
                 self.close(session, worker.reason)
 
-    def _strand(self, session: Session, worker: WorkerHandle) -> None:
-        worker.sessions.discard(session.id)
+    def strand(self, session: Session, reason: str) -> None:
+        """Its worker does not carry it any more: its caller may come to another."""
+        session.worker.sessions.discard(session.id)
+        session.homeless = True
         session.stranded |= session.attached
         session.attached = False
         self._attachments.unlink(session)
         if session.leg != "lost":
-            gone = LegState(session=session.id, state="lost", reason=worker.reason)
-            self._leg_changed(session, gone)
-        self._set_deadline(session, self._settings.resume_s, worker.reason)
+            self._leg_changed(session, LegState(session=session.id, state="lost", reason=reason))
+        self._set_deadline(session, self._settings.resume_s, reason)
         if session.websocket is not None:
             self.keep(session, self._dialling.again(session))
 
@@ -380,7 +394,7 @@ class Sessions:
         if session.placed and session.listening:
             self._tell_bot(session, message)
         if message.state == "connecting":
-            self._set_deadline(session, session.connect_s, "ice_failed")
+            self._set_deadline(session, session.connect_s, session.unreached)
         elif message.state == "connected":
             self._known.forget_former(session)
             kept = [told for told in session.kept if not isinstance(told, Disconnected)]
@@ -393,7 +407,7 @@ class Sessions:
                 self._go_live(session)
         elif message.state == "lost":
             if not session.was_connected:
-                self.close(session, "ice_failed")
+                self.close(session, session.unreached)
                 return
             self._interrupt(session)
             reason = message.reason or "lost"
@@ -474,6 +488,7 @@ class Sessions:
             self._attachments.unlink(session)
             self._known.remove(session)
             self._move(session, State.CLOSED)
+            session.on_end()
             session.closed.set()
 
     async def close_all(self, reason: str) -> None:

@@ -23,11 +23,19 @@ from engine.process import Child
 from ipc.channel import Channel
 from ipc.clock import NS_PER_MS, NS_PER_S, Clock
 from ipc.errors import AuthError, BackbeatError, NoWorker, UnknownMessage, WorkerStalled
-from ipc.messages import Message, WorkerBeat, WorkerHello, WorkerSettings
+from ipc.messages import (
+    Accepting,
+    Claim,
+    Message,
+    WorkerBeat,
+    WorkerHello,
+    WorkerSettings,
+)
 from ipc.sockets import Context, open_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    import socket
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from engine.config import Settings
     from ipc.runtime_dir import RuntimeDir
@@ -75,15 +83,21 @@ class Supervisor:
         context: Context,
         clock: Clock,
         *,
+        on_request: Callable[[WorkerHandle, Message], Awaitable[Message]],
         on_message: Callable[[WorkerHandle, Message], None],
         on_gone: Callable[[WorkerHandle], None],
+        listener: socket.socket | None = None,
     ) -> None:
+        """From `listener` the workers take the connections of WebSocket callers."""
         self._settings = settings
         self._runtime = runtime
         self._context = context
         self._clock = clock
+        self._on_worker_request = on_request
         self._on_message = on_message
         self._on_gone = on_gone
+        self._listener = listener
+        self._accepting: WorkerHandle | None = None
         self._workers: dict[str, WorkerHandle] = {}
         self._by_peer: dict[bytes, WorkerHandle] = {}
         self._started = 0
@@ -142,9 +156,22 @@ class Supervisor:
                 ) from error
             raise
 
-    def notify(self, worker: WorkerHandle, message: Message) -> None:
-        """Tell a worker something."""
-        self._channel.notify(message, to=worker.peer)
+    def notify(self, worker: WorkerHandle, message: Message) -> bool:
+        """Tell a worker something; False when it is gone or does not read."""
+        return self._channel.notify(message, to=worker.peer)
+
+    def switch(self) -> None:
+        """Have the least loaded worker take the connections that come, and no other."""
+        if self._listener is None or self._closing or not (live := self.live):
+            return
+        before = self._accepting if self._accepting in live else None
+        best = self.place()
+        if before is not None and len(before.sessions) <= len(best.sessions):
+            return
+        if self.notify(best, Accepting(on=True)):
+            self._accepting = best
+            if before is not None:
+                self.notify(before, Accepting(on=False))
 
     async def close(self) -> None:
         """End every worker."""
@@ -171,11 +198,16 @@ class Supervisor:
             "--engine",
             self._runtime.endpoint("workers"),
         ]
+        inherit = []
+        if self._listener is not None:
+            inherit.append(self._listener.fileno())
+            arguments += ["--listener", str(self._listener.fileno())]
         worker.child = Child(
             worker.name,
             arguments,
             secret=worker.token,
             on_exit=lambda _child: self._exited(worker),
+            inherit=inherit,
         )
         worker.started_ns = self._clock.now_ns()
         worker.beat_ns = worker.started_ns + int(START_DEADLINE_S * NS_PER_S)
@@ -218,6 +250,7 @@ class Supervisor:
             if worker.state is WorkerState.SPARE:
                 worker.state = WorkerState.LIVE
                 log.info("worker_live", worker=worker.name)
+        self.switch()
 
     async def _watch(self) -> None:
         limit_ns = self._settings.worker_stall_ms * NS_PER_MS
@@ -238,6 +271,9 @@ class Supervisor:
     # -- what workers say ---------------------------------------------------------------
 
     async def _on_request(self, peer: bytes, message: Message) -> Message:
+        known = self._by_peer.get(peer)
+        if isinstance(message, Claim) and known is not None:
+            return await self._on_worker_request(known, message)
         if not isinstance(message, WorkerHello):
             raise UnknownMessage(f"the engine does not answer {type(message).__name__} of a worker")
         worker = self._workers.get(message.worker)
@@ -280,6 +316,7 @@ class Supervisor:
             worker.state = WorkerState.SPARE
             self._promote()
             self._changed.set()
+        self.switch()
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name="supervisor")

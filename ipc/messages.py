@@ -213,6 +213,8 @@ class WorkerBeat(Message):
     # Which rung of the priority ladder the pacer stands on: fifo 5, nice -10 or none.
     priority: str = ""
     udp_port: int = 0
+    # How callers' requests for a WebSocket ended: `accepted`, or the code of the refusal.
+    upgrades: dict[str, int] = {}
 
 
 class Offer(Message):
@@ -247,6 +249,49 @@ class Dialled(Message):
     remote_address: list[str | int] = []
     headers: list[tuple[str, str]] = []
     subprotocol: str | None = None
+
+
+class Claim(Message):
+    """Worker to engine: may somebody with this token have a WebSocket? Request.
+
+    Answered with `Claimed` or `Refused`. `caller` is the worker's number for the connection, `host`
+    and `origin` are what the HTTP request said.
+    """
+
+    caller: int
+    token: str
+    host: str
+    origin: str | None = None
+
+
+class Admit(Message):
+    """Engine to worker: the caller of that claim is this session's. Request, before `Claimed`.
+
+    A session that the worker does not have begins there.
+    """
+
+    session: str
+    caller: int
+
+
+class Claimed(Message):
+    """Let the caller in."""
+
+    session: str
+
+
+class Refused(Message):
+    """Answer the caller with this HTTP status and `{"code", "detail"}`."""
+
+    status: int
+    code: str
+    detail: str
+
+
+class Accepting(Message):
+    """Engine to worker: take connections from the listening socket, or leave them to others."""
+
+    on: bool
 
 
 class Candidates(Message):
@@ -378,13 +423,15 @@ class OfferSession(Message):
     resumed: bool = False
     request_data: Any = None
     pc_id: str = ""
+    # How the caller came; with `websocket` audio and messages are as with any other.
+    transport: Literal["webrtc", "websocket"] = "webrtc"
 
 
 class OpenWebrtc(Message):
     """Bot to engine: answer this SDP offer of a caller of mine. Request; answered with `Placed`.
 
     The session is the bot's own and counts for no capacity. It ends when the caller has not
-    connected after `connect_s` (up to 300). Rings are made by `open_media`.
+    connected after `connect_s` (up to a day). Rings are made by `open_media`.
     """
 
     sdp: str

@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--engine", required=True, help="endpoint of the engine's workers socket")
     parser.add_argument("--life", required=True, type=int, help="descriptor that ends with it")
+    parser.add_argument("--listener", type=int, help="socket on which callers come")
     arguments = parser.parse_args()
     logging.basicConfig(
         format=f"%(asctime)s worker {arguments.name} %(levelname)s %(name)s: %(message)s"
@@ -44,7 +45,7 @@ def main() -> int:
     logging.getLogger("aioice").setLevel(logging.WARNING)
     token = sys.stdin.readline().strip()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = Worker(arguments.name, arguments.engine, token)
+    worker = Worker(arguments.name, arguments.engine, token, listener=arguments.listener)
     try:
         with new_runner() as runner:
             runner.run(_serve(worker, arguments.life))

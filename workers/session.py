@@ -29,11 +29,12 @@ from workers import stats
 from workers.background import Background
 from workers.sounds import Sounds
 from workers.totals import Totals
-from workers.webrtc.data_channel import MAX_TEXT_BYTES, Unread
+from workers.webrtc.data_channel import MAX_TEXT_BYTES, Unread, as_read
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
 from workers.websocket import stats as websocket_stats
+from workers.websocket.caller import CallerPeer
 from workers.websocket.peer import WebsocketPeer
 
 if TYPE_CHECKING:
@@ -236,6 +237,27 @@ class Session:
         self._join()
         return await peer.dial()
 
+    def admit(self, websocket: Websocket, sockets: Sockets) -> CallerPeer:
+        """A leg for a caller whose WebSocket is about to be open, or the one that it had.
+
+        Raises StateError for one that comes by another way than before.
+        """
+        if self.leg is None and not self._closed:
+            peer = CallerPeer(
+                websocket,
+                sockets,
+                self._clock,
+                on_state=self._leg_changed,
+                on_mic=self._mic_grew,
+                on_message=self._caller_wrote,
+            )
+            self.leg = self.websocket = peer
+            self._join()
+        known = self.websocket
+        if not isinstance(known, CallerPeer) or known.websocket != websocket:
+            raise StateError("the session's caller speaks another format", code="another_format")
+        return known
+
     async def add_candidates(self, candidates: list[Candidate]) -> None:
         """Trickled candidates of the caller."""
         if self.peer is None:
@@ -313,7 +335,12 @@ class Session:
     def _caller_silent(self) -> None:
         log.warning("nothing has come from the caller of %s for 2 s", self.id)
 
-    def _caller_said(self, data: Any) -> None:
+    def _caller_wrote(self, text: str | bytes, cursor: int) -> None:
+        """The text of an app message came over a WebSocket."""
+        assert isinstance(text, str)  # noqa: S101 - a CallerReceiver passes on no other
+        self._caller_said(as_read(text), cursor)
+
+    def _caller_said(self, data: Any, cursor: int | None = None) -> None:
         unread = isinstance(data, Unread)
         if unread:
             data = str(data)
@@ -323,7 +350,8 @@ class Session:
             if self.leg is not None:
                 self.leg.data.malformed += 1
             return
-        cursor = self._mic_cursor()
+        if cursor is None:
+            cursor = self._mic_cursor()
         self._report(AppMessage(session=self.id, data=data, cursor=cursor, unread=unread))
 
     def _track_changed(self, receiver_index: int, enabled: bool) -> None:
@@ -530,6 +558,8 @@ class Session:
                 given.close()
         self.offered = None
         leg, self.leg, self.peer, self.arriving = self.leg, None, None, None
+        if isinstance(leg, CallerPeer):
+            leg.farewell = reason
         if leg is not None:
             if reason != "caller_left":
                 leg.data.say_goodbye()

@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
+from engine.access import LOOPBACK_ORIGIN, Access
 from engine.http import health, offer, start, stats
 from engine.http.errors import body, status_of
 from engine.http.parts import Parts
@@ -25,7 +26,6 @@ MAX_BODY_BYTES = 256 * 1024
 WEB = Path(__file__).resolve().parent.parent / "web"
 # What may be fetched is what lies there: no path is built from a request.
 WEB_FILES = {path.name: path for path in WEB.glob("*.*") if path.name != "index.html"}
-LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 CONTENT_SECURITY_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -56,7 +56,7 @@ def build(
         allow_headers=["*"],
         expose_headers=["Server-Timing"],
     )
-    app.add_middleware(Gate, allowed_hosts=frozenset(allowed_hosts))
+    app.add_middleware(Gate, access=Access(allowed_hosts, allowed_origins, loopback=loopback))
     return app
 
 
@@ -73,9 +73,9 @@ def router(parts: Parts, *, loopback: bool) -> APIRouter:
 class Gate:
     """What every request passes: authorization, and the limit of its body."""
 
-    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._allowed_hosts = allowed_hosts
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or answer it."""
@@ -83,7 +83,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            authorize(scope, self._allowed_hosts)
+            authorize(scope, self._access)
         except AuthError as error:
             await body(403, error.code, error.message)(scope, receive, send)
             return
@@ -105,19 +105,13 @@ class Gate:
         await self._app(scope, limited, send)
 
 
-def authorize(scope: Scope, allowed_hosts: frozenset[str]) -> None:
+def authorize(scope: Scope, access: Access) -> None:
     """Decide whether a request may reach its route. Raises AuthError.
 
     Nobody needs credentials yet. What is refused is a page of another site whose name was made
     to point to this machine (DNS rebinding): an engine on loopback serves loopback names only.
     """
-    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if allowed_hosts and name not in allowed_hosts:
-        raise AuthError(
-            f"this engine does not serve the host {name!r}; allow it with --allowed-host",
-            code="host_not_allowed",
-        )
+    access.check_host(dict(scope["headers"]).get(b"host", b"").decode("latin-1"))
 
 
 def _serve_playground(app: FastAPI) -> None:

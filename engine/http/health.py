@@ -52,6 +52,7 @@ def router(parts: Parts) -> APIRouter:
                     "missed_frames": worker.beat.missed_frames if worker.beat else None,
                     "priority": worker.beat.priority if worker.beat else None,
                     "udp_port": worker.beat.udp_port if worker.beat else None,
+                    "upgrades": worker.beat.upgrades if worker.beat else None,
                 }
                 for worker in supervisor.workers
             ],

@@ -1,7 +1,8 @@
 """Calls that are announced before they are made: `POST /start`, then `/sessions/{id}/...`.
 
-What Pipecat's runner and its JavaScript client do: the start names a transport and gives data
-for the bot, its answer says where the call's signaling goes. No bot is asked before the offer.
+What Pipecat's runner and its JavaScript clients do: the start names a transport and gives data
+for the bot, its answer says where the call's signaling goes, or its WebSocket. No bot is asked
+before the caller comes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engine.access import without_port
 from engine.http import offer
 from engine.http.errors import CodedRoute
 from engine.http.parts import Parts
@@ -43,7 +45,7 @@ class StartRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     transport: str = "webrtc"
-    enableDefaultIceServers: bool = False
+    enableDefaultIceServers: bool | None = None
     body: Any = Field(None, description="data for the bot, as `request_data` of an offer")
 
 
@@ -58,6 +60,16 @@ class StartAnswer(BaseModel):
 
     sessionId: str
     iceConfig: IceConfig | None = None
+
+
+class WebsocketAnswer(BaseModel):
+    """Where a WebSocket caller goes, and the token that lets it in once.
+
+    Nothing else: what a client is given here it passes on as its own parameters.
+    """
+
+    wsUrl: str
+    token: str
 
 
 class Status(BaseModel):
@@ -101,16 +113,25 @@ def router(parts: Parts) -> APIRouter:
     started = Started()
 
     @routes.post("/start", response_model_exclude_none=True)
-    async def start(request: Request) -> StartAnswer:
-        """Announce a call. The body may be empty; `transport` is `webrtc`."""
+    async def start(request: Request, response: Response) -> StartAnswer | WebsocketAnswer:
+        """Announce a call. The body may be empty; `transport` is `webrtc` or `websocket`."""
         asked = _parsed(await request.body())
-        if asked.transport != "webrtc":
+        transports = _transports(parts)
+        if asked.transport not in transports:
             raise ConfigError(
-                f"calls come by webrtc here, not by {asked.transport!r}", code="transport"
+                f"calls come by {' or '.join(transports)} here, not by {asked.transport[:50]!r}",
+                code="transport",
             )
         check_data(asked.body)
         if len(json.dumps(asked.body)) > MAX_BODY_BYTES:
             raise MessageTooLarge(f"`body` is at most {MAX_BODY_BYTES // 1024} KiB of JSON")
+        if asked.transport == "websocket":
+            callers = parts.sessions.callers
+            response.headers["Cache-Control"] = "no-store"
+            host = without_port(request.headers.get("host", "localhost"))
+            return WebsocketAnswer(
+                wsUrl=callers.url(request.url.scheme, host), token=callers.issue(asked.body)
+            )
         servers = [one.as_w3c() for one in parts.sessions.ice_servers]
         if not servers and asked.enableDefaultIceServers:
             servers = [PUBLIC_STUN]
@@ -139,9 +160,15 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/status")
     async def status(response: Response) -> Status:
         """Whether a call that came now would be taken; see `/health/ready` for why not."""
-        return Status(status="not ready" if _refuses(parts) else "ready", transports=["webrtc"])
+        return Status(
+            status="not ready" if _refuses(parts) else "ready", transports=_transports(parts)
+        )
 
     return routes
+
+
+def _transports(parts: Parts) -> list[str]:
+    return ["webrtc", "websocket"] if parts.sessions.callers.port else ["webrtc"]
 
 
 def _refuses(parts: Parts) -> bool:
@@ -155,7 +182,7 @@ def _parsed(body: bytes) -> StartRequest:
     """What is no JSON object counts as an empty one. Raises ConfigError for wrong fields."""
     try:
         given = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # also what is nested too deep to be read
         given = {}
     try:
         return StartRequest.model_validate(given if isinstance(given, dict) else {})

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import zmq
 
@@ -218,6 +218,7 @@ class Registration:
             message.pc_id,
             Session,
             resumed=message.resumed,
+            transport=message.transport,
         )
         session.attach(self._attach(message, session))
         self._keep(session, self._serve(session))
@@ -231,6 +232,7 @@ class Registration:
         kind: type[AnySession],
         *,
         resumed: bool = False,
+        transport: Literal["webrtc", "websocket"] = "webrtc",
     ) -> AnySession:
         hello = self._bot._hello
         return kind(
@@ -238,6 +240,7 @@ class Registration:
             self._channel,
             request_data,
             resumed=resumed,
+            transport=transport,
             codec=hello.codec,
             pc_id=pc_id,
             shape=OpenMedia(
@@ -256,7 +259,9 @@ class Registration:
         return session
 
     def _dialled(self, reply: Dialled, request_data: Any) -> WebsocketSession:
-        session = self._new_session(reply.session, request_data, "", WebsocketSession)
+        session = self._new_session(
+            reply.session, request_data, "", WebsocketSession, transport="websocket"
+        )
         self._keep(session, self._accompany(session))
         return session
 

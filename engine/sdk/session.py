@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
@@ -51,12 +51,15 @@ class Session(Signaling):
         clock: Clock | None = None,
         pc_id: str = "",
         shape: OpenMedia | None = None,
+        transport: Literal["webrtc", "websocket"] = "webrtc",
     ) -> None:
         codec = codec or Codec()
         super().__init__(
             session_id, line, pc_id, shape or OpenMedia(session=session_id, codec=codec)
         )
         self.request_data = request_data
+        # How the caller comes.
+        self.transport = transport
         # Whether another process has served this call before and went away.
         self.resumed = resumed
         self.connected = False

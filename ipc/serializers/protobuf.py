@@ -71,14 +71,33 @@ class ProtobufFrameSerializer(FrameSerializer):
 
     def decode(self, data: str | bytes) -> Frame | None:
         """The frame in a protobuf message; None for an empty one. Raises MalformedMessage."""
-        if isinstance(data, str):
-            raise MalformedMessage("a text message is not protobuf")
-        try:
-            message = wire.Frame.FromString(data)
-        except DecodeError as error:
-            raise MalformedMessage("these bytes are not protobuf") from error
-        kind = message.WhichOneof("frame")
-        return None if kind is None else _read(kind, getattr(message, kind))
+        kind, part = _parse(data)
+        return None if kind is None else _read(kind, part)
+
+
+def hear(data: str | bytes) -> InputAudioRawFrame | str | None:
+    """The audio in a message, or the JSON text of an app message as it is; None for all else.
+
+    For whoever must not spend the time to read the JSON. Raises MalformedMessage.
+    """
+    kind, part = _parse(data)
+    if kind == "message":
+        text: str = part.data
+        return text
+    frame = _read(kind, part) if kind == "audio" else None
+    return frame if isinstance(frame, InputAudioRawFrame) else None
+
+
+def _parse(data: str | bytes) -> tuple[str | None, Any]:
+    """Which part a protobuf message has, and the part."""
+    if isinstance(data, str):
+        raise MalformedMessage("a text message is not protobuf")
+    try:
+        message = wire.Frame.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessage("these bytes are not protobuf") from error
+    kind = message.WhichOneof("frame")
+    return kind, None if kind is None else getattr(message, kind)
 
 
 def _read(kind: str, part: Any) -> Frame:

@@ -36,6 +36,7 @@ class FakeSupervisor:
         self.asked: list[Message] = []
         self.told: list[Message] = []
         self.failures: dict[type[Message], BackbeatError] = {}
+        self.switched = 0
 
     def place(self) -> WorkerHandle:
         if self.worker.state is not WorkerState.LIVE:
@@ -54,8 +55,12 @@ class FakeSupervisor:
             return Dialled(session=message.session)
         return RingOpened() if isinstance(message, OpenRing) else Ok()
 
-    def notify(self, _worker: WorkerHandle, message: Message) -> None:
+    def notify(self, _worker: WorkerHandle, message: Message) -> bool:
         self.told.append(message)
+        return True
+
+    def switch(self) -> None:
+        self.switched += 1
 
 
 class FakeBots:

@@ -103,3 +103,16 @@ class Wire:
 def frame(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
     """A server's frame."""
     return Frame(opcode, data, fin).serialize(mask=False)
+
+
+def client_frame(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    """A client's frame."""
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+def frames_of(transport: FakeTransport) -> list[Frame]:
+    """The frames that a server's end has written since the last call."""
+    data, transport.written = transport.written, b""
+    far = ClientProtocol(parse_uri("ws://far/"), state=OPEN)
+    far.receive_data(data)
+    return [event for event in far.events_received() if isinstance(event, Frame)]

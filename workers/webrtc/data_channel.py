@@ -41,6 +41,16 @@ class Unread(str):
     __slots__ = ()
 
 
+def as_read(text: str) -> Any:
+    """What a text says as JSON, or the text; a long one is `Unread`."""
+    if len(text) > MAX_READ_CHARACTERS:
+        return Unread(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 class DataChannel:
     """Messages to and from one caller.
 
@@ -211,13 +221,7 @@ class DataChannel:
         if isinstance(message, bytes):
             self._on_message(message)
             return
-        if len(message) > MAX_READ_CHARACTERS:
-            self._on_message(Unread(message))
-            return
-        try:
-            data = json.loads(message)
-        except (ValueError, RecursionError):
-            data = message
+        data = as_read(message)
         if isinstance(data, dict) and data.get("type") == "signalling":
             self._signalling(data.get("message"))
         else:

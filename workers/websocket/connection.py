@@ -54,12 +54,16 @@ class Connection(asyncio.Protocol):
         ping_interval_s: float | None = None,
         ping_timeout_s: float | None = None,
         close_timeout_s: float = 1.0,
+        data_is_life: bool = False,
     ) -> None:
+        """With `data_is_life` whatever comes counts as much as the answer to a ping."""
         self.protocol = protocol
         self._sockets = sockets
         self._clock = clock
         self._ping_interval_ns = _ns(ping_interval_s)
         self._ping_timeout_ns = _ns(ping_timeout_s)
+        self._data_is_life = data_is_life
+        self._heard_ns = 0
         self._close_timeout_s = close_timeout_s
         self.on_message: Callable[[str | bytes, int], None] = lambda _data, _now_ns: None
         self.on_end: Callable[[Connection, str], None] = lambda _connection, _reason: None
@@ -154,6 +158,8 @@ class Connection(asyncio.Protocol):
     def drain(self, now_ns: int) -> bool:
         """Handle some of what has come; whether more is left that can be handled now."""
         left = MAX_DRAIN_BYTES
+        if self._received:
+            self._heard_ns = now_ns
         while left > 0:
             while self._events:
                 if self.is_full():
@@ -228,7 +234,8 @@ class Connection(asyncio.Protocol):
         if not self.is_open:
             return
         if self._pinged_ns:
-            overdue = now_ns - self._pinged_ns >= self._ping_timeout_ns
+            since_ns = max(self._pinged_ns, self._heard_ns if self._data_is_life else 0)
+            overdue = now_ns - since_ns >= self._ping_timeout_ns
             # The answer may be among what has come and was not handled yet.
             if overdue and not (self._waiting_bytes or self._events):
                 self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
@@ -295,14 +302,14 @@ class Connection(asyncio.Protocol):
             self._write()
         self._look_at_state()
 
-    async def close(self, code: int = CloseCode.NORMAL_CLOSURE) -> None:
+    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Say goodbye and wait a moment for the other side's."""
         self.on_message = lambda _data, _now_ns: None
         self.is_full = lambda: False
         self._reason = self._reason or "closed"
         self._closing = True
         if self.protocol.state is OPEN:
-            self.protocol.send_close(code)
+            self.protocol.send_close(code, reason)
             self._write()
         self.drain(self._clock.now_ns())
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The WebSocket leg of a session: dialled, dialled again if it may be, until it ends.
+"""The WebSocket leg of a session that dials: dialled again if it may be, until it ends.
 
 Owns the connection of the moment and the task that dials. Reports `connected`, `lost` (it is
 being dialled again) and `closed`, with the reason.
@@ -77,7 +77,7 @@ class WebsocketPeer:
         self._clock = clock
         self._on_state = on_state
         self.sender = PacedSender(clock, websocket, wire)
-        self.receiver = Receiver(clock, wire, on_mic, on_message)
+        self.receiver = self._new_receiver(wire, on_mic, on_message)
         self.data = Messages(wire)
         self.state: State | None = None
         self.fault = ""
@@ -94,6 +94,16 @@ class WebsocketPeer:
         self._again: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self.sender.on_beat = self.receiver.feed
+
+    def _new_receiver(
+        self, wire: Wire, on_mic: Callable[[], None], on_message: Callable[[str | bytes, int], None]
+    ) -> Receiver:
+        return Receiver(self._clock, wire, on_mic, on_message)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is at its end."""
+        return self._closing is not None
 
     @property
     def connection(self) -> Connection | None:
@@ -192,8 +202,11 @@ class WebsocketPeer:
         self._link = self.sender.link = self.data.link = None
         self.fault = reason
         self.close_code, self.close_reason = connection.close_code, connection.close_reason
-        if self._closing is not None:
-            return
+        if self._closing is None:
+            self._go_on(reason)
+
+    def _go_on(self, reason: str) -> None:
+        """The connection has ended, for this reason: what becomes of the leg."""
         again = self.websocket.reconnect
         if again is None or reason == "internal":
             self._become("closed")
@@ -232,6 +245,9 @@ class WebsocketPeer:
             self._closing = asyncio.create_task(self._close(), name="websocket close")
         await asyncio.shield(self._closing)
 
+    async def _take_leave(self, link: Connection) -> None:
+        await link.close()
+
     async def _close(self) -> None:
         self.sender.ring = self.receiver.ring = None
         if self._again is not None:
@@ -240,6 +256,6 @@ class WebsocketPeer:
         link, self._link = self._link, None
         self.sender.link = self.data.link = None
         if link is not None:
-            await link.close()
+            await self._take_leave(link)
         self.withdraw_messages()
         self._release()

@@ -79,15 +79,18 @@ class Receiver:
         return self.waiting_bytes >= MAX_WAITING_BYTES
 
     def take(self, message: str | bytes, now_ns: int) -> None:
-        """A message of the server's."""
+        """A message of the other side's."""
         try:
             frame = self._wire.read(message)
         except MalformedMessage:
             self.malformed += 1
             frame = None
-        if type(frame) is not InputAudioRawFrame:
+        if type(frame) is InputAudioRawFrame:
+            self._take_audio(frame, now_ns)
+        else:
             self._pass_on(message, now_ns)
-            return
+
+    def _take_audio(self, frame: InputAudioRawFrame, now_ns: int) -> None:
         hz, channels = frame.sample_rate, frame.num_channels
         if not MIN_HZ <= hz <= MAX_HZ or channels not in (1, 2):
             self.malformed += 1

@@ -6,8 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ipc.errors import MalformedMessage
-from ipc.frames import InterruptionFrame, OutputAudioRawFrame, OutputTransportMessageFrame
+from ipc.frames import (
+    InputAudioRawFrame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    OutputTransportMessageFrame,
+)
 from ipc.serializers import FrameSerializer, ProtobufFrameSerializer, RawPcmFrameSerializer
+from ipc.serializers.protobuf import hear
 from ipc.serializers.wav import wav_header
 
 if TYPE_CHECKING:
@@ -52,6 +58,15 @@ class Wire:
     def read(self, message: str | bytes) -> Frame | None:
         """The frame in a message; None when it has none."""
         return self._serializer.decode(message) if self._serializer is not None else None
+
+    def hear(self, message: str | bytes) -> InputAudioRawFrame | str | None:
+        """The audio in a message, or the text of an app message, which is not read as JSON here."""
+        if self._websocket.wire == "protobuf":
+            return hear(message)
+        if isinstance(message, str):
+            return message
+        frame = self.read(message)
+        return frame if isinstance(frame, InputAudioRawFrame) else None
 
     def _encode(self, frame: Frame) -> str | bytes | None:
         return self._serializer.encode(frame) if self._serializer is not None else None

@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from engine.http.parts import Parts
 
 
+class FakeCallers:
+    """Gives out tokens, at a port."""
+
+    def __init__(self) -> None:
+        self.port = 7861
+        self.data: list[Any] = []
+
+    def issue(self, data: Any) -> str:
+        self.data.append(data)
+        return f"token-{len(self.data)}"
+
+    def url(self, scheme: str, host: str) -> str:
+        return f"{scheme} {host} {self.port}"
+
+
 class FakeSessions:
     """Takes every offer and candidate."""
 
@@ -27,6 +42,7 @@ class FakeSessions:
         self.candidates: list[tuple[str, int]] = []
         self.ice_servers: list[IceServer] = []
         self.reasons: list[str] = []
+        self.callers = FakeCallers()
 
     async def offer(self, sdp: str, **fields: Any) -> tuple[str, str]:
         self.offers.append({"sdp": sdp, **fields})
@@ -56,7 +72,17 @@ async def client(sessions: FakeSessions) -> AsyncIterator[httpx.AsyncClient]:
 OFFER = {"sdp": "v=0", "type": "offer"}
 
 
-@pytest.mark.parametrize("body", [b"", b"no json", b"[1]", b'{"something": "else"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"\xff",
+        b"[1]",
+        pytest.param(b"[" * 100_000, id="too deep"),
+        b'{"something": "else", "enableDefaultIceServers": null}',
+    ],
+)
 async def test_a_start_needs_no_body(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/start", content=body)
     assert answer.status_code == 200
@@ -107,6 +133,21 @@ async def test_a_start_with_too_much_for_the_bot_is_refused(client: httpx.AsyncC
     assert (answer.status_code, answer.json()["code"]) == (400, "message_too_large")
 
 
+async def test_a_websocket_caller_is_told_where_to_go_and_given_a_token(
+    client: httpx.AsyncClient, sessions: FakeSessions
+) -> None:
+    asked = {"transport": "websocket", "body": {"who": "me"}, "enableDefaultIceServers": True}
+    answer = await client.post("/start", json=asked)
+    assert answer.json() == {"wsUrl": "http 127.0.0.1 7861", "token": "token-1"}
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert sessions.callers.data == [{"who": "me"}]
+    large = {"transport": "websocket", "body": "x" * (17 << 10)}
+    assert (await client.post("/start", json=large)).status_code == 400
+    sessions.callers.port = 0
+    refused = await client.post("/start", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (400, "transport")
+
+
 async def test_a_transport_that_is_not_served_is_400(client: httpx.AsyncClient) -> None:
     answer = await client.post("/start", json={"transport": "twilio"})
     assert (answer.status_code, answer.json()["code"]) == (400, "transport")
@@ -128,7 +169,8 @@ async def test_configured_servers_go_to_the_caller_before_public_ones(
 async def test_the_status_says_whether_calls_are_taken(
     client: httpx.AsyncClient, sessions: FakeSessions
 ) -> None:
-    assert (await client.get("/status")).json() == {"status": "ready", "transports": ["webrtc"]}
+    found = (await client.get("/status")).json()
+    assert found == {"status": "ready", "transports": ["webrtc", "websocket"]}
     sessions.reasons = ["full"]
     assert (await client.get("/status")).json()["status"] == "not ready"
 
