@@ -25,6 +25,8 @@ from ipc.errors import SessionNotFound, StateError, UnknownMessage, WorkerError
 from ipc.media_stream import StreamHost
 from ipc.message_stream import MessageStream
 from ipc.messages import (
+    Accepting,
+    Admit,
     Answer,
     Candidates,
     CloseSession,
@@ -58,6 +60,7 @@ from workers.timer import new_timer
 from workers.udp_mux import UdpMux
 from workers.webrtc import addresses, hooks, ice, sctp
 from workers.webrtc.certificate import share_certificate
+from workers.websocket.acceptor import Acceptor, inherited
 from workers.websocket.sockets import Sockets
 
 log = logging.getLogger(__name__)
@@ -73,10 +76,13 @@ DIALOGUE_NS = NS_PER_S
 class Worker:
     """The media process. `run` returns when `stop` was called."""
 
-    def __init__(self, name: str, engine: str, token: str) -> None:
+    def __init__(self, name: str, engine: str, token: str, *, listener: int | None = None) -> None:
+        """`listener` is the descriptor of the socket on which WebSocket callers come."""
         self.name = name
         self._engine = engine
         self._token = token
+        self._listener = listener
+        self._acceptor: Acceptor | None = None
         self._clock = MonotonicClock()
         self._sessions: dict[str, Session] = {}
         self._stopping = asyncio.Event()
@@ -122,6 +128,8 @@ class Worker:
 
     async def _shut_down(self) -> None:
         self._stopping.set()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         closing = [self._close(session, "engine_gone") for session in [*self._sessions.values()]]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_DEADLINE_S):
@@ -156,6 +164,14 @@ class Worker:
         )
         public = addresses.public_addresses(local, settings.public_addresses)
         ice.live_on(self._mux, self._clock, public)
+        if self._listener is not None:
+            self._acceptor = Acceptor(
+                inherited(self._listener),
+                self._sockets,
+                self._clock,
+                self._gate,
+                lambda claim, timeout_s: self._channel.request(claim, timeout_s=timeout_s),
+            )
         self._dialogue_until_ns = 0
         self._beats = 0
         self._beat_due_ns = now_ns
@@ -224,6 +240,7 @@ class Worker:
                 missed_frames=pacer.missed_frames,
                 priority=self._priority,
                 udp_port=self._udp_port,
+                upgrades=dict(self._acceptor.counts) if self._acceptor is not None else {},
             )
         )
 
@@ -251,6 +268,8 @@ class Worker:
             return Ok()
         if isinstance(message, Dial):
             return await self._dial(message)
+        if isinstance(message, Admit):
+            return self._admit(message)
         if isinstance(message, SendRaw):
             leg = self._session(message.session).websocket
             if leg is None:
@@ -285,6 +304,8 @@ class Worker:
             session = self._sessions.get(message.session)
             if session is not None:
                 session.withdraw_rings(message.epoch)
+        elif isinstance(message, Accepting) and self._acceptor is not None:
+            self._acceptor.switch(message.on)
         else:
             raise UnknownMessage(f"a worker does not take {type(message).__name__}")
 
@@ -332,6 +353,14 @@ class Worker:
             headers=[*connection.response.result().headers.raw_items()],
             subprotocol=connection.protocol.subprotocol,
         )
+
+    def _admit(self, message: Admit) -> Ok:
+        if self._acceptor is None:
+            raise StateError("the worker takes no callers", code="caller_gone")
+        websocket = self._acceptor.admit(message.caller)
+        session = self._sessions.get(message.session) or self._new_session(message.session)
+        self._acceptor.admitted(message.caller, session.admit(websocket, self._sockets))
+        return Ok()
 
     def _open_messages(self, message: OpenRing) -> RingOpened:
         streams, leg = self._streams, self._session(message.session).websocket
