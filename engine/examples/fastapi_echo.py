@@ -1,21 +1,41 @@
 """The documented transport in a FastAPI application of one's own: it says what it hears.
 
 `uvicorn engine.examples.fastapi_echo:app`: with a `serve` running on this machine its workers
-carry the calls; else some are started here.
+carry the calls; else some are started here. Ctrl-C ends the calls, and then the application.
 """
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import FastAPI
 
 from engine.transports.base import TransportParams
 from engine.transports.frames import InputAudioRawFrame, OutputAudioRawFrame
 from engine.transports.processors import FrameProcessor, Pipeline, PipelineRunner, PipelineTask
+from engine.transports.smallwebrtc.request_handler import SmallWebRTCPatchRequest as Candidates
 from engine.transports.smallwebrtc.request_handler import SmallWebRTCRequest as Offer
 from engine.transports.smallwebrtc.request_handler import SmallWebRTCRequestHandler
 from engine.transports.smallwebrtc.transport import SmallWebRTCTransport
 
-app, handler = FastAPI(), SmallWebRTCRequestHandler()
+handler = SmallWebRTCRequestHandler()
+calls: set[asyncio.Task[None]] = set()
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Bots live as long as their calls, and those end here.
+
+    A bot in FastAPI's BackgroundTasks would be a part of its request: uvicorn waits for those
+    before it says that it shuts down, so nothing would end a call that goes on.
+    """
+    yield
+    await handler.close()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 class Echo(FrameProcessor):
@@ -42,10 +62,19 @@ async def run_bot(connection: Any) -> None:
 
 
 @app.post("/api/offer")
-async def offer(request: Offer, background: BackgroundTasks) -> Any:
+async def offer(request: Offer) -> Any:
     """A caller's offer; the bot runs beside the answer."""
 
     async def call(connection: Any) -> None:
-        background.add_task(run_bot, connection)
+        bot = asyncio.create_task(run_bot(connection))
+        calls.add(bot)
+        bot.add_done_callback(calls.discard)
 
     return await handler.handle_web_request(request, call)
+
+
+@app.patch("/api/offer")
+async def candidates(request: Candidates) -> dict[str, str]:
+    """Candidates that a caller found after its offer."""
+    await handler.handle_patch_request(request)
+    return {"status": "success"}
