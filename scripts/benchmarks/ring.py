@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import zmq
 
-from ipc import audio_ring
+from ipc import bot_ring, worker_ring
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.fence import lock_fence
 from ipc.segment import Segment, new_name
@@ -66,14 +66,17 @@ def measure(frames: int, batches: int) -> Report:
             MUST_US if name.startswith(("speaker: write, take", "mic: write, read as")) else None
         )
         report.add(name, "µs", _time(case, frames, batches), budget=budget, peer=message)
-    names = vars(audio_ring)
-    fence, names["fence"] = names["fence"], lock_fence
+    ends = vars(bot_ring), vars(worker_ring)
+    fence = bot_ring.fence
+    for names in ends:
+        names["fence"] = lock_fence
     try:
         report.add(
             "mic, with the fence of other CPUs", "µs", _time(mic, frames, batches), peer=message
         )
     finally:
-        names["fence"] = fence
+        for names in ends:
+            names["fence"] = fence
     report.add("peer: pipe, write and read", "µs", pipe)
     report.add("peer: ZeroMQ ipc, a message per frame", "µs", message)
     worker.release()

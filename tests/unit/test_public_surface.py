@@ -16,8 +16,9 @@ SDK = [
     *("Played", "Reconnect", "Rtvi", "Session", "SoundFile", "WebsocketSession"),
 ]
 IPC = {
-    "audio_ring": "BotRing WorkerRing",
+    "audio_ring": "",  # its names are those of the two ends and of the layout
     "bell": "Bell BellRope BellRopes new_name path_of",
+    "bot_ring": "BotRing",
     "channel": "Channel",
     "clock": "Clock ManualClock MonotonicClock",
     "codec": "Codec",
@@ -55,6 +56,7 @@ IPC = {
     "sound_file": "SoundFile",
     "sockets": "SocketReader check_endpoint open_socket",
     "websocket": "Reconnect Websocket",
+    "worker_ring": "WorkerRing",
     "wire": "Envelope Unreadable check_data decode encode",
 }
 # What a bot's process must not load to say hello (design: no av, cv2, aiortc at import).

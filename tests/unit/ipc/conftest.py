@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from ipc import audio_ring
+from ipc import bot_ring, worker_ring
 from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.fence import lock_fence, no_fence
 from ipc.sockets import open_socket
@@ -44,7 +44,8 @@ def make_ends(spec: RingSpec) -> Ends:
 def fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of ordering stores, whatever this machine needs."""
     wanted = no_fence if request.param == "no fence" else lock_fence
-    monkeypatch.setattr(audio_ring, "fence", wanted)
+    for end in (bot_ring, worker_ring):
+        monkeypatch.setattr(end, "fence", wanted)
     return str(request.param)
 
 
