@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scripts.benchmarks.report import Report
 
 CALLER = processes.HERE / "ready_caller.py"
-BOT = processes.HERE / "ready_bot.py"
+BOT = processes.HERE / "bot_files" / "ready.py"
 DEADLINE_S = 200.0
 MUST_MS = 300.0
 

@@ -67,7 +67,7 @@ def measure(frames: int, batches: int) -> Report:
         )
         report.add(name, "µs", _time(case, frames, batches), budget=budget, peer=message)
     ends = vars(bot_ring), vars(worker_ring)
-    fence = bot_ring.fence
+    fence = vars(bot_ring)["fence"]
     for names in ends:
         names["fence"] = lock_fence
     try:

@@ -1,6 +1,7 @@
 """A Pipecat bot file that waits for its client: what `ready` times the way to.
 
-`serve --bot` runs it on our transport, by the one import that differs from a stock bot's.
+`serve --bot` runs it on our transport, by the one import that differs from a stock bot's. It lies
+apart, for the modules beside a bot file hide others of their names.
 """
 
 from __future__ import annotations
