@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 ECHO = "engine.examples.echo:bot"
 HTTP_GRACE_S = 2
 BOT_START_S = 10
+# Workers end within a second of their engine, however it ended.
+LET_GO_S = 1.5
 
 
 class Engine:
@@ -64,7 +67,7 @@ class Engine:
         listener = _listen(settings.host, settings.port) if self._with_http else None
         if listener is not None:
             stack.callback(listener.close)
-        callers = self._listen_for_callers(listener)
+        callers = await self._listen_for_callers(listener)
         if callers is not None:
             stack.callback(callers.close)
         runtime = RuntimeDir(settings.runtime_dir)
@@ -134,16 +137,16 @@ class Engine:
             on_unfit=self._bot_unfit,
         )
 
-    def _listen_for_callers(self, http: socket.socket | None) -> socket.socket | None:
+    async def _listen_for_callers(self, http: socket.socket | None) -> socket.socket | None:
         """The socket from which the workers take WebSocket callers' connections."""
         host, port = self.settings.host, self.settings.ws_port
         if port is not None:
-            return _listen(host, port, for_callers=True)
+            return await _listen_soon(host, port)
         if http is None:
             return None
         beside = http.getsockname()[1] + 1 if self.settings.port else 0
         try:
-            return _listen(host, beside if beside <= MAX_PORT else 0, for_callers=True)
+            return await _listen_soon(host, beside if beside <= MAX_PORT else 0)
         except ConfigError as error:  # nobody has asked for this one: any other will do
             log.warning("ws_port_taken", port=beside, error=error.message)
             return _listen(host, 0, for_callers=True)
@@ -212,6 +215,21 @@ def _check_addresses(addresses: list[str]) -> None:
                     f"--ice-address {address} is not an address of this machine: {error.strerror}",
                     code="ice_address",
                 ) from error
+
+
+async def _listen_soon(host: str, port: int) -> socket.socket:
+    """Listen for callers, once the workers of an engine that died just now have let go of it."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + LET_GO_S
+    while True:
+        try:
+            return _listen(host, port, for_callers=True)
+        except ConfigError as error:
+            cause = error.__cause__
+            taken = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+            if not taken or loop.time() > until_s:
+                raise
+        await asyncio.sleep(LET_GO_S / 20)
 
 
 def _listen(host: str, port: int, *, for_callers: bool = False) -> socket.socket:

@@ -58,6 +58,7 @@ class CallerPeer(WebsocketPeer):
     """The leg. `close` is idempotent; `farewell` is the reason that the caller is given."""
 
     farewell = ""
+    kept_messages = 50
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -40,6 +40,8 @@ MAX_UNSENT_BYTES = 1 << 20
 SEND_BUFFER_BYTES = 32 << 10
 NEVER_NS = 1 << 62
 LEFT = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
+# A normal closure would tell the other side not to come again.
+END_CODES = {"slow_reader": CloseCode.TRY_AGAIN_LATER}
 
 
 class Connection(asyncio.Protocol):
@@ -293,8 +295,10 @@ class Connection(asyncio.Protocol):
 
     # -- the end ------------------------------------------------------------------------------
 
-    def end(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
+    def end(self, reason: str, code: int | None = None) -> None:
         """Close it from our side, for this reason."""
+        if code is None:
+            code = END_CODES.get(reason, CloseCode.NORMAL_CLOSURE)
         if not self._reason:
             self._reason = reason
         if self.protocol.state is OPEN:

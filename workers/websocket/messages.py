@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ipc.errors import MalformedMessage, StateError
@@ -12,12 +13,28 @@ if TYPE_CHECKING:
 
 
 class Messages:
-    """Sends a session's messages on the connection of the moment."""
+    """Sends a session's messages on the connection of the moment.
 
-    def __init__(self, wire: Wire) -> None:
+    The last `keep` of those that are sent while there is none wait for the next.
+    """
+
+    def __init__(self, wire: Wire, keep: int = 0) -> None:
         self._wire = wire
-        self.link: Connection | None = None
+        self._keep = keep
+        self._kept: deque[str | bytes] = deque()
+        self._link: Connection | None = None
         self.sent = self.dropped = self.malformed = 0
+
+    @property
+    def link(self) -> Connection | None:
+        """The connection of the moment; None while there is none."""
+        return self._link
+
+    @link.setter
+    def link(self, link: Connection | None) -> None:
+        self._link = link
+        while link is not None and self._kept:
+            self._send(self._kept.popleft())
 
     def send(self, data: Any) -> None:
         """Send an app message in the wire's form. Raises ValueError for what has none."""
@@ -25,7 +42,16 @@ class Messages:
             message = self._wire.message(data)
         except MalformedMessage as error:
             raise ValueError(error.message) from error
-        if message is None or self.link is None or not self.link.send(message):
+        if message is not None and self._link is None and self._keep:
+            self._kept.append(message)
+            if len(self._kept) > self._keep:
+                self._kept.popleft()
+                self.dropped += 1
+            return
+        self._send(message)
+
+    def _send(self, message: str | bytes | None) -> None:
+        if message is None or self._link is None or not self._link.send(message):
             self.dropped += 1
         else:
             self.sent += 1

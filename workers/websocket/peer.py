@@ -60,6 +60,9 @@ class PacedSender(Sender):
 class WebsocketPeer:
     """The leg. `close` is idempotent."""
 
+    # What is said while the connection is lost waits for the next: so many messages.
+    kept_messages = 0
+
     def __init__(
         self,
         websocket: Websocket,
@@ -78,7 +81,7 @@ class WebsocketPeer:
         self._on_state = on_state
         self.sender = PacedSender(clock, websocket, wire)
         self.receiver = self._new_receiver(wire, on_mic, on_message)
-        self.data = Messages(wire)
+        self.data = Messages(wire, self.kept_messages)
         self.state: State | None = None
         self.fault = ""
         self.close_code = 0

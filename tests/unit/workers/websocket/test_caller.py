@@ -205,3 +205,28 @@ def test_hearing_reads_no_json() -> None:
     found = Wire(PROTOBUF).hear(encoded(OutputAudioRawFrame(bytes(4), 8_000, 2)))
     assert isinstance(found, InputAudioRawFrame)
     assert Wire(PROTOBUF).hear(b"\x22\x05\x0a\x03{{{") == "{{{"
+
+
+async def test_what_is_said_while_the_caller_is_lost_waits_bounded() -> None:
+    setup = Setup(RAW)
+    connection, _ = setup.come()
+    connection.connection_lost(None)
+    setup.slot()
+    for number in range(60):
+        setup.peer.data.send(number)
+    _, transport = setup.come()
+    said = [int(frame.data) for frame in frames_of(transport)]
+    assert said == [*range(10, 60)]
+    assert (setup.peer.data.sent, setup.peer.data.dropped) == (50, 10)
+    await setup.peer.close()
+
+
+async def test_who_does_not_read_is_dropped_and_may_come_again() -> None:
+    setup = Setup()
+    connection, transport = setup.come()
+    connection.end("slow_reader")
+    assert setup.states[-1] == ("lost", "slow_reader")
+    (close,) = frames_of(transport)
+    assert Close.parse(close.data).code == 1013
+    await until(lambda: transport.aborted)
+    await setup.peer.close()

@@ -1,0 +1,65 @@
+"""The port of WebSocket callers: beside the HTTP port, any other, or an error with a name."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import engine.server
+from engine.config import load
+from engine.server import Engine, _listen
+from ipc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    """A port on which somebody else listens."""
+    with closing(_listen("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def port_of(listener: socket.socket | None) -> int:
+    assert listener is not None
+    port: int = listener.getsockname()[1]
+    return port
+
+
+async def listening(http: socket.socket | None = None, **settings: Any) -> socket.socket | None:
+    return await Engine(load(settings))._listen_for_callers(http)
+
+
+async def test_a_port_that_is_let_go_of_in_time_is_had(taken: socket.socket) -> None:
+    port = port_of(taken)
+    asyncio.get_running_loop().call_later(0.1, taken.close)
+    with closing(await listening(ws_port=port)) as listener:  # type: ignore[type-var]
+        assert port_of(listener) == port
+
+
+async def test_one_that_stays_taken_is_an_error_or_another_one(
+    taken: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.server, "LET_GO_S", 0.05)
+    with pytest.raises(ConfigError) as refused:
+        await listening(ws_port=port_of(taken))
+    assert refused.value.code == "ws_port"
+    assert "--ws-port" in refused.value.message
+
+    class Http:
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", port_of(taken) - 1
+
+    with closing(await listening(Http(), port=1)) as listener:  # type: ignore[arg-type, type-var]
+        assert port_of(listener) not in (0, port_of(taken))
+
+
+async def test_an_embedded_engine_listens_only_when_told() -> None:
+    assert await listening() is None
+    with closing(await listening(ws_port=0)) as listener:  # type: ignore[type-var]
+        assert port_of(listener)
