@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from ipc.sockets import Context
+    from tests.fakes.serve import ServeProcess
+    from tests.fakes.shared_serve import SharedServe
 
 TESTS = Path(__file__).resolve().parent
 KINDS = ("unit", "integration", "browser", "chaos", "fuzz", "pipecat")
@@ -86,6 +88,37 @@ def engine_id(leaks: Leaks) -> str:
 def runtime_dir(leaks: Leaks) -> Path:
     """An empty 0700 directory with a short path; only `lock` may be left in it."""
     return leaks.make_runtime_dir()
+
+
+@pytest.fixture(scope="session")
+def shared_serve() -> Iterator[SharedServe]:
+    """The owner of the `serve` that the tests of this process borrow."""
+    from tests.fakes.shared_serve import SharedServe  # heavy, and unit tests need none
+
+    shared = SharedServe()
+    yield shared
+    shared.remove()
+
+
+@pytest.fixture
+def serve(shared_serve: SharedServe) -> Iterator[ServeProcess]:
+    """A running `serve` with one worker and no bot, which other tests use before and after.
+
+    A test brings its own bots, and leaves neither bots nor sessions nor another worker; who needs
+    settings, kills anything or reads the whole log starts a `ServeProcess` of its own.
+    """
+    lent = shared_serve.lend()
+    yield lent
+    left = shared_serve.take_back()
+    if left:
+        pytest.fail("the test left in the shared serve:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def found_serve(serve: ServeProcess, monkeypatch: pytest.MonkeyPatch) -> ServeProcess:
+    """`serve`, and every transport that the test makes finds it."""
+    monkeypatch.setenv("BACKBEAT_ENDPOINT", serve.endpoint)
+    return serve
 
 
 @pytest.fixture

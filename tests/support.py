@@ -30,23 +30,32 @@ ROOT = Path(__file__).resolve().parent.parent
 LEAK_VARIABLE = "LEAK_CHECK_TEST"
 LEAK_DEADLINE_S = 2.0
 POLL_S = 0.001
+LONGEST_POLL_S = 0.01
+POLL_GROWTH = 1.1
 # pytest-timeout, xdist (execnet) and the loop's own executor keep threads of their own.
 HARNESS_THREADS = ("MainThread", "pytest_timeout", "execnet", "Dummy-", "asyncio_")
 
 _test_numbers = itertools.count(1)
+# Of engines that outlive a test on purpose (`tests.fakes.shared_serve`).
+shared_processes: set[int] = set()
 
 
 async def until(
     condition: Callable[[], object], timeout_s: float = 5.0, *, what: str = "the condition"
 ) -> None:
-    """Let the loop turn until `condition()` is true; AssertionError after `timeout_s`."""
+    """Let the loop turn until `condition()` is true; AssertionError after `timeout_s`.
+
+    It is looked at ever more rarely, so that a long wait does not take the time of what it is for.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
+    pause_s = POLL_S
     while not condition():
         if loop.time() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
         turned = asyncio.Event()
-        timer = loop.call_later(POLL_S, turned.set)
+        timer = loop.call_later(pause_s, turned.set)
+        pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
         try:
             await turned.wait()
         finally:
@@ -70,11 +79,12 @@ def wait_until(
 ) -> None:
     """`until` for code without a loop."""
     deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
+    pause, pause_s = threading.Event(), POLL_S
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
-        pause.wait(POLL_S)
+        pause.wait(pause_s)
+        pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
 
 def pattern(cursor: int, count: int, channels: int = 1) -> bytes:
@@ -119,7 +129,7 @@ class Leaks:
         self._engine_ids: set[str] = set()
         self._runtime_dirs: set[Path] = set()
         self._owned: list[Path] = []
-        self._children = _children()
+        self._pids = set(psutil.pids())
         self._threads = set(threading.enumerate())
         self._before = os.environ.get(LEAK_VARIABLE)
         os.environ[LEAK_VARIABLE] = self._mark
@@ -138,7 +148,7 @@ class Leaks:
 
     def make_runtime_dir(self) -> Path:
         """A watched directory with a path of at most 60 bytes, removed after the check."""
-        path = Path(tempfile.mkdtemp(prefix="bb", dir=_short_temporary()))
+        path = Path(tempfile.mkdtemp(prefix="bb", dir=short_temporary()))
         self._owned.append(path)
         self.watch_runtime_dir(path)
         return path
@@ -167,7 +177,7 @@ class Leaks:
         pause = threading.Event()
         while (left := self.left()) and time.monotonic() < deadline:
             pause.wait(0.01)
-        for process in self._processes().values():
+        for process in self._processes().values() if left else ():
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for engine_id in self._engine_ids:
@@ -182,18 +192,23 @@ class Leaks:
         return left
 
     def _processes(self) -> dict[int, psutil.Process]:
-        found: dict[int, psutil.Process] = {}
-        for pid, child in _children().items():
-            if self._children.get(pid) != child:
-                found[pid] = child
-                with contextlib.suppress(psutil.Error):
-                    found.update((inner.pid, inner) for inner in child.children(recursive=True))
-        found.update(_marked(f"{LEAK_VARIABLE}={self._mark}"))
-        return {pid: process for pid, process in found.items() if _alive(process)}
-
-
-def _children() -> dict[int, psutil.Process]:
-    return {child.pid: child for child in psutil.Process().children()}
+        # Only what has started since is looked at: a look at every process of the machine, after
+        # each of thousands of tests, would cost more than most of them do.
+        started: dict[int, tuple[psutil.Process, int]] = {}
+        for pid in set(psutil.pids()) - self._pids - shared_processes:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                started[pid] = process, process.ppid()
+        ours, below = {os.getpid()}, {os.getpid()}
+        while below:
+            below = {pid for pid, (_, parent) in started.items() if parent in below} - ours
+            ours |= below
+        mark = f"{LEAK_VARIABLE}={self._mark}".encode()
+        return {
+            pid: process
+            for pid, (process, _) in started.items()
+            if (pid in ours or _is_marked(pid, mark)) and _alive(process)
+        }
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -210,19 +225,12 @@ def _command(process: psutil.Process) -> str:
         return "gone meanwhile"
 
 
-def _marked(setting: str) -> dict[int, psutil.Process]:
-    """Processes that were started with this environment setting (Linux; elsewhere none)."""
-    found: dict[int, psutil.Process] = {}
-    wanted = setting.encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        pid = int(environment.parent.name)
-        # This process' own environment there is that of its start; an xdist worker's too.
-        if pid == os.getpid():
-            continue
-        with contextlib.suppress(OSError, psutil.Error):
-            if wanted in environment.read_bytes().split(b"\0"):
-                found[pid] = psutil.Process(pid)
-    return found
+def _is_marked(pid: int, mark: bytes) -> bool:
+    """Whether a process was started with this setting in its environment (Linux; else False)."""
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _describe(path: Path) -> str:
@@ -235,7 +243,8 @@ def _describe(path: Path) -> str:
     return f"file {path}"
 
 
-def _short_temporary() -> str:
+def short_temporary() -> str:
+    """A directory in which sockets may lie deep enough: their paths are short."""
     # macOS gives each user a temporary directory of almost 50 bytes; `bb` and 8 more must fit.
     directory = tempfile.gettempdir()
     return directory if len(os.fsencode(directory)) <= 40 else "/tmp"

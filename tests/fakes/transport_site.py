@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import FastAPI, Request
 
-from engine import Engine
 from engine.transports import home
 from engine.transports.base import TransportParams
 from engine.transports.frames import (
@@ -38,6 +37,7 @@ from tests.fakes.user_app import serving_app
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine import Engine
     from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
 
 OUT_HZ = 24_000
@@ -130,9 +130,14 @@ class Call:
 
 
 class TransportSite:
-    """`async with TransportSite(audio_in_enabled=True, ...) as site`; `site.url` for callers."""
+    """`async with TransportSite(audio_in_enabled=True, ...) as site`; `site.url` for callers.
 
-    def __init__(self, *, echoes: bool = False, spares: int = 0, **params: Any) -> None:
+    Its transports find the engine of the environment (see the fixture `found_serve`), or `engine`.
+    """
+
+    def __init__(
+        self, *, echoes: bool = False, engine: Engine | None = None, **params: Any
+    ) -> None:
         self.calls: list[Call] = []
         self.handler = SmallWebRTCRequestHandler()
         self.url = ""
@@ -141,9 +146,7 @@ class TransportSite:
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
-        self.engine = Engine(
-            workers=1, spare_workers=spares, priority="none", ice_address="127.0.0.1"
-        )
+        self._engine = engine
         self._served = serving_app(self._app)
 
     @property
@@ -166,7 +169,8 @@ class TransportSite:
         self.calls.append(Call(connection, params, echoes=self._echoes))
 
     async def __aenter__(self) -> TransportSite:
-        await self.engine.__aenter__()
+        if self._engine is not None:
+            await self._engine.__aenter__()
         self.url = await self._served.__aenter__()
         return self
 
@@ -175,5 +179,6 @@ class TransportSite:
             await call.end()
         await self._served.__aexit__(None, None, None)
         await self.handler.close()
-        await self.engine.__aexit__(None, None, None)
+        if self._engine is not None:
+            await self._engine.__aexit__(None, None, None)
         await home.end_all()

@@ -14,7 +14,6 @@ from tests.fakes.audio import FRAME, HZ, level_db, pitch_hz, silence_source, ton
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
 from tests.fakes.placed import PlacedCaller
-from tests.fakes.serve import ServeProcess
 from tests.fakes.sounds import clicks_db, write_sound
 from tests.support import until
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.audio import Samples
+    from tests.fakes.serve import ServeProcess
 
 BACKGROUND, SPEECH = 1_150, 440
 
@@ -42,7 +42,7 @@ def level_at(samples: Samples, hertz: float) -> float:
 
 
 async def test_background_plays_alone_loops_and_stays_when_speech_is_flushed(
-    runtime_dir: Path, tmp_path: Path
+    serve: ServeProcess, tmp_path: Path
 ) -> None:
     bot = Bot("ambient")
     speak, stop = asyncio.Event(), asyncio.Event()
@@ -61,7 +61,6 @@ async def test_background_plays_alone_loops_and_stays_when_speech_is_flushed(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -92,14 +91,13 @@ async def test_background_plays_alone_loops_and_stays_when_speech_is_flushed(
 
 
 async def test_it_changes_pauses_and_ends_during_the_call(
-    runtime_dir: Path, tmp_path: Path
+    serve: ServeProcess, tmp_path: Path
 ) -> None:
     bot = Bot("ambient", speaker_hz=16_000)
     path = ambience(tmp_path)
     sessions: list[Session] = []
     bot.session(sessions.append)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -124,7 +122,7 @@ async def test_it_changes_pauses_and_ends_during_the_call(
 
 
 async def test_a_file_that_cannot_be_played_is_refused_and_the_call_goes_on(
-    runtime_dir: Path, tmp_path: Path
+    serve: ServeProcess, tmp_path: Path
 ) -> None:
     bot = Bot("ambient")
     sessions: list[Session] = []
@@ -132,7 +130,6 @@ async def test_a_file_that_cannot_be_played_is_refused_and_the_call_goes_on(
     path = ambience(tmp_path)
     (tmp_path / "words.wav").write_text("words")
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -152,12 +149,13 @@ async def test_a_file_that_cannot_be_played_is_refused_and_the_call_goes_on(
         await caller.hears(BACKGROUND, db=-20)
 
 
-async def test_a_caller_who_comes_back_finds_it_playing(runtime_dir: Path, tmp_path: Path) -> None:
+async def test_a_caller_who_comes_back_finds_it_playing(
+    serve: ServeProcess, tmp_path: Path
+) -> None:
     bot = Bot("ambient")
     sessions: list[Session] = []
     bot.session(sessions.append)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -169,7 +167,7 @@ async def test_a_caller_who_comes_back_finds_it_playing(runtime_dir: Path, tmp_p
         await caller.hears(BACKGROUND, db=-20)
 
 
-async def test_without_silence_nothing_is_sent_until_the_bot_speaks(runtime_dir: Path) -> None:
+async def test_without_silence_nothing_is_sent_until_the_bot_speaks(serve: ServeProcess) -> None:
     bot = Bot("quiet", silence=False)
     sessions: list[Session] = []
     bot.session(sessions.append)
@@ -180,7 +178,6 @@ async def test_without_silence_nothing_is_sent_until_the_bot_speaks(runtime_dir:
         return found
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -205,11 +202,10 @@ async def test_without_silence_nothing_is_sent_until_the_bot_speaks(runtime_dir:
 
 
 async def test_a_placed_session_is_configured_before_its_media(
-    runtime_dir: Path, tmp_path: Path
+    serve: ServeProcess, tmp_path: Path
 ) -> None:
     bot = Bot("transport", capacity=0)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         PlacedCaller(bot, silence_source()) as caller,
     ):

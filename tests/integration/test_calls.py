@@ -9,7 +9,7 @@ import pytest
 
 from engine.sdk import Bot, Session
 from tests.fakes.audio import silence_source, tone_source
-from tests.fakes.bot import Events, serving, watching_bot
+from tests.fakes.bot import Events, echo_bot, serving, watching_bot
 from tests.fakes.caller import FakeCaller
 from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("media", ["shm", "zmq"])
 async def test_five_calls_on_one_bot_each_hear_their_own_tone(
-    runtime_dir: Path, media: str
+    serve: ServeProcess, media: str
 ) -> None:
     pitches = [300, 440, 600, 850, 1200]
     async with AsyncExitStack() as stack:
-        serve = await stack.enter_async_context(ServeProcess(runtime_dir, "--bots", "0"))
         bot = watching_bot([], mic_hz=16_000, speaker_hz=16_000, media=media)
         await stack.enter_async_context(serving(bot, serve.endpoint))
         callers = [
@@ -38,11 +37,10 @@ async def test_five_calls_on_one_bot_each_hear_their_own_tone(
 
 
 async def test_a_caller_who_leaves_fires_each_event_once_and_closes_the_session(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
     ):
         async with FakeCaller(serve.url) as caller:
@@ -61,10 +59,9 @@ async def test_a_caller_who_leaves_fires_each_event_once_and_closes_the_session(
         await eventually(forgotten, "the engine has no session")
 
 
-async def test_a_bot_that_closes_tells_the_caller(runtime_dir: Path) -> None:
+async def test_a_bot_that_closes_tells_the_caller(serve: ServeProcess) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -75,7 +72,7 @@ async def test_a_bot_that_closes_tells_the_caller(runtime_dir: Path) -> None:
         assert events == [("connected", False), ("closed", "enough")]
 
 
-async def test_a_handler_that_returns_ends_the_call(runtime_dir: Path) -> None:
+async def test_a_handler_that_returns_ends_the_call(serve: ServeProcess) -> None:
     bot = Bot("brief")
     reasons: list[str] = []
 
@@ -86,7 +83,6 @@ async def test_a_handler_that_returns_ends_the_call(runtime_dir: Path) -> None:
         await session.wait_played()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -110,7 +106,7 @@ async def test_the_end_of_the_engine_closes_calls_and_tells_both_sides(runtime_d
     assert [event[0] for event in events].count("closed") == 1
 
 
-async def test_the_request_data_of_a_call_reaches_its_bot(runtime_dir: Path) -> None:
+async def test_the_request_data_of_a_call_reaches_its_bot(serve: ServeProcess) -> None:
     seen: list[object] = []
     bot = Bot("asked")
 
@@ -121,7 +117,6 @@ async def test_the_request_data_of_a_call_reaches_its_bot(runtime_dir: Path) -> 
 
     data = {"bot": "asked", "name": "Ada", "nested": {"n": [1, None]}}
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source(), request_data=data),
     ):
@@ -129,11 +124,12 @@ async def test_the_request_data_of_a_call_reaches_its_bot(runtime_dir: Path) -> 
     assert seen == [data]
 
 
-async def test_candidates_that_come_after_the_offer_connect_the_call(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir) as serve:
-        await serve.settled()
-        async with FakeCaller(serve.url, tone_source(700), trickle=True) as caller:
-            await caller.hears(700)
+async def test_candidates_that_come_after_the_offer_connect_the_call(serve: ServeProcess) -> None:
+    async with (
+        serving(echo_bot(), serve.endpoint),
+        FakeCaller(serve.url, tone_source(700), trickle=True) as caller,
+    ):
+        await caller.hears(700)
 
 
 async def test_a_caller_who_never_connects_is_given_up(runtime_dir: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request
 
-from engine import Engine
 from engine.transports import home
 from engine.transports.smallwebrtc.connection import IceServer, SmallWebRTCConnection
 from engine.transports.smallwebrtc.request_handler import (
@@ -28,12 +27,8 @@ from tests.support import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SETTINGS: dict[str, Any] = {
-    "workers": 1,
-    "spare_workers": 0,
-    "priority": "none",
-    "ice_address": "127.0.0.1",
-}
+
+pytestmark = pytest.mark.usefixtures("found_serve")
 
 
 class Site:
@@ -94,22 +89,19 @@ async def site() -> AsyncIterator[Site]:
 
 
 class running:
-    """The site served, on an engine of its own."""
+    """The site served."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._engine = Engine(**SETTINGS)
         self._served = serving_app(site.app)
 
     async def __aenter__(self) -> Site:
-        await self._engine.__aenter__()
         self._site.url = await self._served.__aenter__()
         return self._site
 
     async def __aexit__(self, *error: Any) -> None:
         await self._served.__aexit__(None, None, None)
         await self._site.handler.close()
-        await self._engine.__aexit__(None, None, None)
         await home.end_all()
 
 

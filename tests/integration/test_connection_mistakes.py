@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiortc.mediastreams import MediaStreamError
 from fastapi import HTTPException
 
-from engine import Engine
 from engine.transports import home
 from engine.transports.base import BaseAudioMixer, TransportParams
 from engine.transports.processors import FrameProcessorSetup, SystemClock, TaskManager
@@ -25,13 +27,16 @@ from ipc.errors import BackbeatError, NegotiationError, SessionClosed, StateErro
 from tests.fakes import offers
 from tests.fakes.audio import silence_source
 from tests.fakes.caller import FakeCaller
+from tests.fakes.serve import ServeProcess
 from tests.fakes.transport_site import TransportSite
 from tests.support import turn, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from engine.transports.frames import MixerControlFrame
+
+pytestmark = pytest.mark.xdist_group("connection mistakes")
 
 OFFER = offers.offer(offers.audio(), offers.data())
 BAD_PORT = "candidate:1 1 udp 1 127.0.0.1 port typ host"
@@ -57,13 +62,20 @@ class Hum(BaseAudioMixer):
         return audio
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    async with Engine(
-        workers=1, spare_workers=0, priority="none", ice_address="127.0.0.1"
-    ) as engine:
-        yield engine
-        await home.end_all()
+@pytest.fixture(scope="module")
+def serve() -> Iterator[ServeProcess]:
+    """Not the one of all tests: a caller who has been let go before it came is waited for."""
+    base = Path(tempfile.mkdtemp(prefix="bb-"))
+    with ServeProcess(base / "run", "--bots", "0") as process:
+        yield process
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+async def found_engine(serve: ServeProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setenv("BACKBEAT_ENDPOINT", serve.endpoint)
+    yield
+    await home.end_all()
 
 
 def client_of(connection: SmallWebRTCConnection) -> SmallWebRTCClient:
@@ -76,7 +88,7 @@ def client_of(connection: SmallWebRTCConnection) -> SmallWebRTCClient:
     return SmallWebRTCClient(connection, callbacks)
 
 
-async def test_a_connect_before_the_caller_counts_for_nothing(engine: Engine) -> None:
+async def test_a_connect_before_the_caller_counts_for_nothing() -> None:
     connection = SmallWebRTCConnection()
     with pytest.raises(StateError, match="initialize"):
         await connection.connect()
@@ -87,7 +99,7 @@ async def test_a_connect_before_the_caller_counts_for_nothing(engine: Engine) ->
     await connection.disconnect()
 
 
-async def test_a_client_that_could_not_connect_has_no_user_more(engine: Engine) -> None:
+async def test_a_client_that_could_not_connect_has_no_user_more() -> None:
     connection = SmallWebRTCConnection()
     client = client_of(connection)
     await client.setup(TransportParams(), FrameProcessorSetup(SystemClock(), TaskManager()))
@@ -105,7 +117,7 @@ async def test_a_client_without_rates_says_what_is_missing() -> None:
         await client_of(SmallWebRTCConnection()).setup(TransportParams())
 
 
-async def test_a_second_initialize_leaves_the_first(engine: Engine) -> None:
+async def test_a_second_initialize_leaves_the_first() -> None:
     connection = SmallWebRTCConnection()
     await connection.initialize(OFFER, "offer")
     answer = connection.get_answer()
@@ -115,7 +127,7 @@ async def test_a_second_initialize_leaves_the_first(engine: Engine) -> None:
     await connection.disconnect()
 
 
-async def test_one_that_failed_may_be_initialized_again(engine: Engine) -> None:
+async def test_one_that_failed_may_be_initialized_again() -> None:
     connection = SmallWebRTCConnection()
     with pytest.raises(BackbeatError):
         await connection.initialize("nonsense", "offer")
@@ -125,7 +137,7 @@ async def test_one_that_failed_may_be_initialized_again(engine: Engine) -> None:
     await connection.disconnect()
 
 
-async def test_a_bad_offer_or_candidate_leaves_the_call_as_it_is(engine: Engine) -> None:
+async def test_a_bad_offer_or_candidate_leaves_the_call_as_it_is() -> None:
     connection = SmallWebRTCConnection()
     await connection.initialize(OFFER, "offer")
     answer = connection.get_answer()
@@ -140,7 +152,7 @@ async def test_a_bad_offer_or_candidate_leaves_the_call_as_it_is(engine: Engine)
     await connection.disconnect()
 
 
-async def test_after_the_end_every_call_says_so(engine: Engine) -> None:
+async def test_after_the_end_every_call_says_so() -> None:
     connection = SmallWebRTCConnection()
     await connection.initialize(OFFER, "offer")
     await connection.connect()
@@ -166,7 +178,7 @@ async def test_after_the_end_every_call_says_so(engine: Engine) -> None:
 
 
 async def test_a_callback_that_raises_does_not_cost_the_caller_its_answer(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     handler = SmallWebRTCRequestHandler()
 
@@ -180,7 +192,7 @@ async def test_a_callback_that_raises_does_not_cost_the_caller_its_answer(
 
 
 @pytest.mark.parametrize("text", ["candidate:what is this", "nonsense", BAD_PORT])
-async def test_a_candidate_that_is_none_is_the_callers_fault(engine: Engine, text: str) -> None:
+async def test_a_candidate_that_is_none_is_the_callers_fault(text: str) -> None:
     handler = SmallWebRTCRequestHandler()
 
     async def came(_connection: Any) -> None:
@@ -195,7 +207,7 @@ async def test_a_candidate_that_is_none_is_the_callers_fault(engine: Engine, tex
     await handler.close()
 
 
-async def test_a_type_that_is_no_offer_is_the_callers_fault(engine: Engine) -> None:
+async def test_a_type_that_is_no_offer_is_the_callers_fault() -> None:
     handler = SmallWebRTCRequestHandler()
     request = SmallWebRTCRequest(OFFER, "answer")
     with pytest.raises(HTTPException) as refused:

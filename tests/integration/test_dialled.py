@@ -13,32 +13,26 @@ from engine.sdk import Bot
 from ipc.errors import BotError, ConfigError, DialFailed, SessionClosed
 from ipc.frames import InterruptionFrame, OutputTransportMessageFrame
 from tests.fakes.bot import serving
-from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
 from tests.fakes.websocket_server import FarServer
 from tests.support import pattern, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from websockets.asyncio.server import ServerConnection
 
     from engine.sdk.websocket import WebsocketSession
+    from tests.fakes.serve import ServeProcess
 
 HZ = 16_000
 
 
 @asynccontextmanager
-async def dialling(
-    runtime_dir: Path, *options: str, spares: int = 0, media: str = "shm"
-) -> AsyncIterator[tuple[ServeProcess, Bot]]:
+async def dialling(serve: ServeProcess, *, media: str = "shm") -> AsyncIterator[Bot]:
     bot = Bot("client", capacity=0, media=media)  # type: ignore[arg-type]
-    async with (
-        ServeProcess(runtime_dir, "--bots", "0", *options, spares=spares) as serve,
-        serving(bot, serve.endpoint),
-    ):
-        yield serve, bot
+    async with serving(bot, serve.endpoint):
+        yield bot
 
 
 async def open_at(bot: Bot, uri: str, **options: Any) -> WebsocketSession:
@@ -52,9 +46,9 @@ async def none_left(serve: ServeProcess) -> bool:
 
 
 @pytest.mark.parametrize("media", ["shm", "zmq"])
-async def test_speech_goes_both_ways_to_the_sample(runtime_dir: Path, media: str) -> None:
+async def test_speech_goes_both_ways_to_the_sample(serve: ServeProcess, media: str) -> None:
     said = pattern(0, HZ)
-    async with dialling(runtime_dir, media=media) as (serve, bot), FarServer() as far:
+    async with dialling(serve, media=media) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         assert session.connected or await session_connected(session)
         await session.play(said)
@@ -85,7 +79,7 @@ async def session_connected(session: WebsocketSession) -> bool:
 
 
 async def test_a_server_that_speaks_first_is_heard_from_its_first_sample(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     said = pattern(0, HZ // 2)
 
@@ -93,7 +87,7 @@ async def test_a_server_that_speaks_first_is_heard_from_its_first_sample(
         await server.speak(said, HZ)
         await server.say(OutputTransportMessageFrame(message={"hello": 1}))
 
-    async with dialling(runtime_dir) as (_, bot), FarServer(greet) as far:
+    async with dialling(serve) as bot, FarServer(greet) as far:
         session = await open_at(bot, far.uri, media=False)
         messages = session.messages()
         assert await anext(messages) == {"hello": 1}
@@ -107,9 +101,9 @@ async def test_a_server_that_speaks_first_is_heard_from_its_first_sample(
 
 
 async def test_what_is_no_audio_comes_as_it_was_and_garbage_ends_nothing(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         raw = session.raw_messages()
         connection = far.connections[0]
@@ -126,8 +120,8 @@ async def test_what_is_no_audio_comes_as_it_was_and_garbage_ends_nothing(
         assert session.connected
 
 
-async def test_messages_are_sent_in_the_form_of_the_wire_and_raw(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_messages_are_sent_in_the_form_of_the_wire_and_raw(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         assert session.send({"a": 1})
         await until(lambda: far.messages)
@@ -140,8 +134,8 @@ async def test_messages_are_sent_in_the_form_of_the_wire_and_raw(runtime_dir: Pa
         assert far.messages[1:] == ["text", b"\x00\x01"]
 
 
-async def test_a_flush_cuts_and_tells_the_server(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_a_flush_cuts_and_tells_the_server(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         await session.play(pattern(0, HZ))
         await until(lambda: len(far.audio()) >= 5)
@@ -158,9 +152,9 @@ async def test_a_flush_cuts_and_tells_the_server(runtime_dir: Path) -> None:
         assert far.pcm().endswith(again)
 
 
-async def test_a_server_that_leaves_ends_the_session(runtime_dir: Path) -> None:
+async def test_a_server_that_leaves_ends_the_session(serve: ServeProcess) -> None:
     events: list[tuple[Any, ...]] = []
-    async with dialling(runtime_dir) as (serve, bot), FarServer() as far:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         session.on("disconnected", lambda reason: events.append(("disconnected", reason)))
         session.on("closed", lambda reason: events.append(("closed", reason)))
@@ -175,11 +169,11 @@ async def test_a_server_that_leaves_ends_the_session(runtime_dir: Path) -> None:
         await eventually(lambda: none_left(serve), "no session is left")
 
 
-async def test_what_cannot_be_dialled_says_why(runtime_dir: Path) -> None:
+async def test_what_cannot_be_dialled_says_why(serve: ServeProcess) -> None:
     async def refuse(connection: ServerConnection, _request: object) -> Any:
         return connection.respond(403, "not you")
 
-    async with dialling(runtime_dir) as (serve, bot), FarServer(process_request=refuse) as far:
+    async with dialling(serve) as bot, FarServer(process_request=refuse) as far:
         with pytest.raises(DialFailed) as refused:
             await open_at(bot, far.uri)
         assert refused.value.code == "dial_http_403"
@@ -205,8 +199,8 @@ async def test_a_bot_without_an_engine_cannot_dial() -> None:
         await Bot("alone").open_websocket("ws://127.0.0.1:1/")
 
 
-async def test_raw_pcm_has_text_for_messages(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_raw_pcm_has_text_for_messages(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, serializer="raw_pcm")
         await session.play(pattern(0, HZ // 5))
         session.end_of_speech()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipc.websocket import Reconnect
+from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
 from tests.fakes.websocket_server import FarServer, deaf
 from tests.integration.test_dialled import HZ, dialling, none_left, open_at
@@ -38,8 +39,8 @@ async def closed(session: WebsocketSession) -> str:
     return session.close_reason
 
 
-async def test_a_message_over_the_limit_ends_the_session_by_its_name(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (serve, bot), FarServer() as far:
+async def test_a_message_over_the_limit_ends_the_session_by_its_name(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, max_message_bytes=4_096)
         await far.connections[0].send(bytes(4_000))
         assert await anext(session.raw_messages()) == bytes(4_000)
@@ -51,24 +52,24 @@ async def test_a_message_over_the_limit_ends_the_session_by_its_name(runtime_dir
         await eventually(lambda: none_left(serve), "no session is left")
 
 
-async def test_bytes_that_are_no_frames_end_the_session_by_its_name(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_bytes_that_are_no_frames_end_the_session_by_its_name(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         far.connections[0].transport.write(b"\xff\xff\xff\xff nonsense")
         assert await closed(session) == "protocol_error"
         assert session.close_code == 1002
 
 
-async def test_a_path_that_breaks_is_a_lost_connection(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_a_path_that_breaks_is_a_lost_connection(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         far.connections[0].transport.abort()
         assert await closed(session) == "connection_lost"
         assert session.close_code == 1006
 
 
-async def test_a_message_in_many_fragments_is_one(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_a_message_in_many_fragments_is_one(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri)
         raw = session.raw_messages()
         await far.connections[0].send(["frag", "men", "ted ✓"])
@@ -78,16 +79,16 @@ async def test_a_message_in_many_fragments_is_one(runtime_dir: Path) -> None:
         assert await anext(raw) == "whole"
 
 
-async def test_a_server_that_answers_no_ping_is_given_up(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer(deaf) as far:
+async def test_a_server_that_answers_no_ping_is_given_up(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer(deaf) as far:
         session = await open_at(bot, far.uri, ping_interval_s=0.1, ping_timeout_s=0.2)
         assert await closed(session) == "ping_timeout"
 
 
 async def test_a_server_that_does_not_read_holds_the_bot_back_and_is_given_up(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer(deaf) as far:
+    async with dialling(serve) as bot, FarServer(deaf) as far:
         session = await open_at(
             bot, far.uri, speaker_hz=48_000, speaker_channels=2, stall_s=1.0, lead_ms=1_000
         )
@@ -112,8 +113,8 @@ async def test_a_server_that_does_not_read_holds_the_bot_back_and_is_given_up(
         assert played < 30
 
 
-async def test_a_server_that_comes_back_goes_on_in_the_same_session(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_a_server_that_comes_back_goes_on_in_the_same_session(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, reconnect=QUICK)
         events = watch(session)
         await until(lambda: events == [("connected", False)])
@@ -134,22 +135,22 @@ async def test_a_server_that_comes_back_goes_on_in_the_same_session(runtime_dir:
         assert not session.closed
 
 
-async def test_a_server_that_stays_away_ends_the_session(runtime_dir: Path) -> None:
+async def test_a_server_that_stays_away_ends_the_session(serve: ServeProcess) -> None:
     again = Reconnect(first_s=0.05, longest_s=0.1, within_s=0.3)
-    async with dialling(runtime_dir) as (serve, bot), FarServer() as far:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, reconnect=again, open_timeout_s=0.5)
         await far.stop()
         assert await closed(session) == "dial_refused"
         await eventually(lambda: none_left(serve), "no session is left")
 
 
-async def test_a_server_that_refuses_us_is_not_asked_again(runtime_dir: Path) -> None:
+async def test_a_server_that_refuses_us_is_not_asked_again(serve: ServeProcess) -> None:
     let_in = True
 
     async def doorman(connection: ServerConnection, _request: object) -> Any:
         return None if let_in else connection.respond(401, "who are you?")
 
-    async with dialling(runtime_dir) as (_, bot), FarServer(process_request=doorman) as far:
+    async with dialling(serve) as bot, FarServer(process_request=doorman) as far:
         session = await open_at(bot, far.uri, reconnect=QUICK)
         let_in = False
         await far.connections[0].close(1011)
@@ -160,7 +161,11 @@ async def test_a_server_that_refuses_us_is_not_asked_again(runtime_dir: Path) ->
 async def test_another_worker_dials_when_one_dies(
     runtime_dir: Path, serializer: str | None
 ) -> None:
-    async with dialling(runtime_dir, spares=1) as (serve, bot), FarServer() as far:
+    async with (
+        ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve,
+        dialling(serve) as bot,
+        FarServer() as far,
+    ):
         session = await open_at(bot, far.uri, serializer=serializer)
         events = watch(session)
         await until(lambda: events == [("connected", False)])

@@ -11,6 +11,7 @@ import pytest
 from ipc.errors import DialFailed
 from tests.fakes.authority import Authority
 from tests.fakes.http_proxy import HttpProxy
+from tests.fakes.serve import ServeProcess
 from tests.fakes.websocket_server import FarServer
 from tests.integration.test_dialled import HZ, dialling, open_at
 from tests.support import pattern, until
@@ -28,7 +29,8 @@ async def test_a_server_with_a_certificate_of_our_own_authority(
     authority = Authority(tmp_path)
     said = pattern(0, HZ // 2)
     async with (
-        dialling(runtime_dir, "--tls-ca-file", str(authority.file)) as (_, bot),
+        ServeProcess(runtime_dir, "--bots", "0", "--tls-ca-file", str(authority.file)) as serve,
+        dialling(serve) as bot,
         FarServer(tls=authority.server()) as far,
         FarServer(tls=authority.server("elsewhere.invalid")) as wrong,
     ):
@@ -48,10 +50,10 @@ async def test_a_server_with_a_certificate_of_our_own_authority(
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
-    runtime_dir: Path, tmp_path: Path
+    serve: ServeProcess, tmp_path: Path
 ) -> None:
     async with (
-        dialling(runtime_dir) as (_, bot),
+        dialling(serve) as bot,
         FarServer(tls=Authority(tmp_path).server()) as far,
     ):
         with pytest.raises(DialFailed) as refused:
@@ -59,13 +61,13 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert refused.value.code == "dial_tls"
 
 
-async def test_redirects_are_followed_and_tell_no_secrets_elsewhere(runtime_dir: Path) -> None:
+async def test_redirects_are_followed_and_tell_no_secrets_elsewhere(serve: ServeProcess) -> None:
     seen: list[dict[str, str]] = []
 
     def look(_connection: ServerConnection, request: Request) -> None:
         seen.append(dict(request.headers.raw_items()))
 
-    async with dialling(runtime_dir) as (_, bot), FarServer(process_request=look) as far:
+    async with dialling(serve) as bot, FarServer(process_request=look) as far:
 
         def lead(connection: ServerConnection, request: Request) -> Any:
             response = connection.respond(HTTPStatus.TEMPORARY_REDIRECT, "")
@@ -96,7 +98,8 @@ async def test_redirects_are_followed_and_tell_no_secrets_elsewhere(runtime_dir:
 async def test_a_proxy_is_asked_for_the_way(runtime_dir: Path, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with (
-        dialling(runtime_dir, "--tls-ca-file", str(authority.file)) as (_, bot),
+        ServeProcess(runtime_dir, "--bots", "0", "--tls-ca-file", str(authority.file)) as serve,
+        dialling(serve) as bot,
         FarServer() as far,
         FarServer(tls=authority.server()) as safe,
         HttpProxy("me:secret") as proxy,
@@ -118,10 +121,10 @@ async def test_a_proxy_is_asked_for_the_way(runtime_dir: Path, tmp_path: Path) -
 
 
 async def test_compression_only_when_asked_and_the_subprotocol_is_told(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     async with (
-        dialling(runtime_dir) as (_, bot),
+        dialling(serve) as bot,
         FarServer(subprotocols=["other", "audio"]) as far,
     ):
         plain = await open_at(bot, far.uri, subprotocols=["no", "other"])
@@ -142,8 +145,8 @@ async def test_compression_only_when_asked_and_the_subprotocol_is_told(
         assert far.pcm() == pattern(0, HZ // 5)
 
 
-async def test_other_rates_are_converted_once_each_way(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_other_rates_are_converted_once_each_way(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, out_hz=24_000, out_channels=2)
         await session.play(bytes(2 * HZ))
         session.end_of_speech()
@@ -160,8 +163,8 @@ async def test_other_rates_are_converted_once_each_way(runtime_dir: Path) -> Non
         assert frame.hz == HZ
 
 
-async def test_messages_of_ones_own_are_paced_and_flushed(runtime_dir: Path) -> None:
-    async with dialling(runtime_dir) as (_, bot), FarServer() as far:
+async def test_messages_of_ones_own_are_paced_and_flushed(serve: ServeProcess) -> None:
+    async with dialling(serve) as bot, FarServer() as far:
         session = await open_at(bot, far.uri, serializer=None)
         outgoing = session.outgoing
         ends = [await outgoing.play(f"chunk {number}", 40) for number in range(25)]

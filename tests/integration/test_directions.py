@@ -13,14 +13,12 @@ from engine.sdk import Bot, Session
 from tests.fakes.audio import level_db, pitch_hz, tone, tone_source
 from tests.fakes.bot import echo_bot, serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.fakes.audio import Samples
+    from tests.fakes.serve import ServeProcess
 
 HZ = 48_000
 
@@ -73,11 +71,10 @@ def speaking_bot(played: list[Any]) -> Bot:
 
 @pytest.mark.parametrize("kind", [SendOnly, Inactive])
 async def test_a_bot_speaks_on_to_a_caller_who_does_not_listen(
-    runtime_dir: Path, kind: type[Directed]
+    serve: ServeProcess, kind: type[Directed]
 ) -> None:
     played: list[Any] = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(speaking_bot(played), serve.endpoint) as bot,
         kind(serve.url) as caller,
     ):
@@ -98,10 +95,9 @@ async def test_a_bot_speaks_on_to_a_caller_who_does_not_listen(
             assert seen["inbound-audio"]["packetsReceived"] > 50
 
 
-async def test_a_caller_who_only_listens_hears_the_bot(runtime_dir: Path) -> None:
+async def test_a_caller_who_only_listens_hears_the_bot(serve: ServeProcess) -> None:
     played: list[Any] = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(speaking_bot(played), serve.endpoint),
         ReceiveOnly(serve.url) as caller,
     ):
@@ -110,10 +106,9 @@ async def test_a_caller_who_only_listens_hears_the_bot(runtime_dir: Path) -> Non
 
 
 async def test_a_hold_is_silent_both_ways_and_ends_when_the_caller_says_so(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot(), serve.endpoint) as bot,
         Directed(serve.url, tone_source(440)) as caller,
     ):
@@ -130,7 +125,7 @@ async def test_a_hold_is_silent_both_ways_and_ends_when_the_caller_says_so(
             await caller.hears(440)
 
 
-async def test_another_codec_while_the_bot_speaks_is_no_gap(runtime_dir: Path) -> None:
+async def test_another_codec_while_the_bot_speaks_is_no_gap(serve: ServeProcess) -> None:
     bot = Bot("speaker")
 
     @bot.session
@@ -139,7 +134,6 @@ async def test_another_codec_while_the_bot_speaks_is_no_gap(runtime_dir: Path) -
             await session.play(tone(500, HZ))  # 500 whole waves: no seam
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         Directed(serve.url) as caller,
     ):

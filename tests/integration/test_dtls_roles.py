@@ -9,11 +9,11 @@ import pytest
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from tests.fakes.audio import tone_source
+from tests.fakes.bot import echo_bot, serving
 from tests.fakes.rsa import RoleCaller, RsaCertificate, Setup
-from tests.fakes.serve import ServeProcess
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 PITCHES: dict[Setup, int] = {"actpass": 440, "active": 600, "passive": 850}
 ANSWERED = {"actpass": "active", "active": "passive", "passive": "active"}
@@ -21,10 +21,9 @@ ANSWERED = {"actpass": "active", "active": "passive", "passive": "active"}
 
 @pytest.mark.parametrize("certificate", [RTCCertificate, RsaCertificate])
 async def test_audio_flows_both_ways_whichever_role_a_caller_takes(
-    runtime_dir: Path, certificate: type[RTCCertificate]
+    serve: ServeProcess, certificate: type[RTCCertificate]
 ) -> None:
-    async with ServeProcess(runtime_dir) as serve:
-        await serve.settled()
+    async with serving(echo_bot(), serve.endpoint):
         for setup, pitch in PITCHES.items():
             async with RoleCaller(
                 serve.url, tone_source(pitch), setup=setup, certificate=certificate

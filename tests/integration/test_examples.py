@@ -54,22 +54,21 @@ async def test_talk_stops_in_the_middle_when_it_is_interrupted(runtime_dir: Path
         assert {"type": "text", "text": "You interrupted me."} in caller.messages
 
 
-async def test_an_echo_bot_without_the_sdk_returns_sound_and_messages(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
-        plain = [sys.executable, str(EXAMPLES / "plain_zmq_echo.py"), serve.endpoint]
-        with subprocess.Popen(plain) as bot:
-            try:
-                await serve.settled()
-                async with FakeCaller(serve.url, tone_source(440, db=-12)) as caller:
-                    await caller.hears(440, db=-12, within_db=1.0, seconds=1.0)
-                    await caller.until(lambda: caller.channel_open, "the data channel opens")
-                    caller.send({"type": "text", "text": "hello"})
-                    await caller.until(
-                        lambda: {"type": "text", "text": "hello"} in caller.messages, "the echo"
-                    )
-            finally:
-                bot.terminate()
-                bot.wait(10)
+async def test_an_echo_bot_without_the_sdk_returns_sound_and_messages(serve: ServeProcess) -> None:
+    plain = [sys.executable, str(EXAMPLES / "plain_zmq_echo.py"), serve.endpoint]
+    with subprocess.Popen(plain) as bot:
+        try:
+            await serve.settled()
+            async with FakeCaller(serve.url, tone_source(440, db=-12)) as caller:
+                await caller.hears(440, db=-12, within_db=1.0, seconds=1.0)
+                await caller.until(lambda: caller.channel_open, "the data channel opens")
+                caller.send({"type": "text", "text": "hello"})
+                await caller.until(
+                    lambda: {"type": "text", "text": "hello"} in caller.messages, "the echo"
+                )
+        finally:
+            bot.terminate()
+            bot.wait(10)
 
 
 def test_the_bot_without_the_sdk_fits_into_80_lines() -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import httpx
 import psutil
-import pytest
 
 from tests.fakes.audio import tone_source
 from tests.fakes.caller import FakeCaller
@@ -65,22 +64,24 @@ async def example(runtime_dir: Path, log: Path) -> AsyncIterator[Application]:
         process.wait()
 
 
-async def test_it_brings_its_engine_and_takes_it_along(runtime_dir: Path, tmp_path: Path) -> None:
+async def test_it_brings_its_engine_and_takes_it_and_the_calls_along(
+    runtime_dir: Path, tmp_path: Path
+) -> None:
     async with example(runtime_dir, tmp_path / "log") as application:
         async with FakeCaller(application.url, tone_source(440)) as caller:
             await caller.hears(440)
             workers = application.children()
             assert workers
-        # A call that goes on would be waited for.
-        await application.end()
+            await application.end()
         _, alive = await asyncio.to_thread(psutil.wait_procs, workers, END_S)
         assert not alive
 
 
-async def test_a_serve_on_this_machine_carries_its_calls(runtime_dir: Path, tmp_path: Path) -> None:
+async def test_a_serve_on_this_machine_carries_its_calls(
+    serve: ServeProcess, tmp_path: Path
+) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
-        example(runtime_dir, tmp_path / "log") as application,
+        example(serve.runtime_dir, tmp_path / "log") as application,
         FakeCaller(application.url, tone_source(440)) as caller,
     ):
         await caller.hears(440)
@@ -88,13 +89,13 @@ async def test_a_serve_on_this_machine_carries_its_calls(runtime_dir: Path, tmp_
         assert serve.url != application.url
 
 
-@pytest.mark.parametrize("body", [{}, {"sdp": "v=0"}, {"sdp": "v=0", "type": "answer"}])
 async def test_an_offer_that_is_none_is_the_callers_fault(
-    body: dict[str, str], runtime_dir: Path, tmp_path: Path
+    runtime_dir: Path, tmp_path: Path
 ) -> None:
     async with (
         example(runtime_dir, tmp_path / "log") as application,
         httpx.AsyncClient(base_url=application.url, trust_env=False, timeout=20) as http,
     ):
-        answer = await http.post("/api/offer", json=body)
-    assert 400 <= answer.status_code < 500
+        for body in ({}, {"sdp": "v=0"}, {"sdp": "v=0", "type": "answer"}):
+            answer = await http.post("/api/offer", json=body)
+            assert 400 <= answer.status_code < 500, body

@@ -11,10 +11,9 @@ from ipc.media_stream import HEADER, Kind, pack
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import echo_bot, serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 NONSENSE = [
     b"",
@@ -34,9 +33,8 @@ NONSENSE = [
 ]
 
 
-async def test_strangers_on_the_media_socket_are_not_heard(runtime_dir: Path) -> None:
+async def test_strangers_on_the_media_socket_are_not_heard(serve: ServeProcess) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot(media="zmq"), serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -61,11 +59,10 @@ async def test_strangers_on_the_media_socket_are_not_heard(runtime_dir: Path) ->
             context.term()
 
 
-async def test_a_bot_cannot_break_its_own_worker(runtime_dir: Path) -> None:
+async def test_a_bot_cannot_break_its_own_worker(serve: ServeProcess) -> None:
     """What it writes into its stream out of turn is refused; other calls go on."""
     bot = echo_bot(media="zmq")
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
         FakeCaller(serve.url, tone_source(900)) as other,

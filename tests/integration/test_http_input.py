@@ -14,7 +14,7 @@ import pytest
 from tests.fakes import offers
 from tests.fakes.audio import tone_source
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
+from tests.fakes.serve import NO_TLS, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def serve() -> Iterator[ServeProcess]:
 
 @pytest.fixture
 def client(serve: ServeProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=serve.url, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=serve.url, trust_env=False, verify=NO_TLS, timeout=20) as client:
         yield client
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.audio import tone_source
+from tests.fakes.bot import echo_bot, serving
 from tests.fakes.caller import FakeCaller
 from tests.fakes.relayed import FirewalledCaller, RelayedCaller
 from tests.fakes.serve import ServeProcess, environment
@@ -59,14 +60,16 @@ async def test_a_caller_whom_only_our_relay_reaches_hears_and_is_heard(
 
 
 async def test_a_caller_who_has_only_a_relay_of_its_own_hears_and_is_heard(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
-    async with TurnServer() as server, ServeProcess(runtime_dir) as serve:
-        await serve.settled()
-        async with RelayedCaller(serve.url, server, tone_source(600)) as caller:
-            await caller.hears(600)
-            local, remote = await path_of(serve, caller)
-            assert (local, remote) == ("host", "relay")
+    async with (
+        TurnServer() as server,
+        serving(echo_bot(), serve.endpoint),
+        RelayedCaller(serve.url, server, tone_source(600)) as caller,
+    ):
+        await caller.hears(600)
+        local, remote = await path_of(serve, caller)
+        assert (local, remote) == ("host", "relay")
 
 
 async def test_a_call_that_ends_gives_its_relay_back(runtime_dir: Path) -> None:

@@ -12,22 +12,20 @@ import pytest
 from scripts.benchmarks import loss, wire
 from scripts.benchmarks.processes import Server
 from scripts.benchmarks.recording import callers
+from tests.fakes.bot import echo_bot, serving
 from tests.fakes.network import Faults
-from tests.fakes.serve import ServeProcess
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from scripts.benchmarks.recording import Recording
+    from tests.fakes.serve import ServeProcess
 
 pytestmark = pytest.mark.timeout(120)
 
 SECONDS = 2.0
 
 
-async def test_two_light_callers_get_back_what_they_say(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir) as serve:
-        await serve.settled()
+async def test_two_light_callers_get_back_what_they_say(serve: ServeProcess) -> None:
+    async with serving(echo_bot(), serve.endpoint):
         seen = await asyncio.to_thread(_call, serve.url)
     assert len(seen.streams) == 2
     for stream in seen.streams:
@@ -44,9 +42,10 @@ async def test_two_light_callers_get_back_what_they_say(runtime_dir: Path) -> No
     assert len(seen.lateness_ns) > 0
 
 
-async def test_redundancy_brings_back_what_light_callers_lose_both_ways(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir) as serve:
-        await serve.settled()
+async def test_redundancy_brings_back_what_light_callers_lose_both_ways(
+    serve: ServeProcess,
+) -> None:
+    async with serving(echo_bot(), serve.endpoint):
         seen, server = await asyncio.to_thread(_lossy_call, serve.url)
     (probe,) = seen.probes
     found = loss.shares(probe, seen.seconds * 50)

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.serve import ServeProcess
+from tests.fakes.bot import echo_bot, serving
 from tests.support import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.fakes.serve import ServeProcess
 
 LOAD_TEST = ROOT / "scripts" / "load" / "__main__.py"
 # Nothing is judged by time here: the machine may be busy with other tests.
@@ -31,10 +33,9 @@ async def load_test(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_calls_are_placed_measured_and_judged(runtime_dir: Path, tmp_path: Path) -> None:
+async def test_calls_are_placed_measured_and_judged(serve: ServeProcess, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    async with ServeProcess(runtime_dir) as serve:
-        await serve.settled()
+    async with serving(echo_bot(), serve.endpoint):
         code, out, err = await load_test(
             serve.url, "--calls", "3", "--ramp", "0.3", "--duration", "2", "--mode", "echo",
             *PATIENT, "--min-received-percent", "30", "--json", str(file),
@@ -55,14 +56,15 @@ async def test_calls_are_placed_measured_and_judged(runtime_dir: Path, tmp_path:
         assert "FAILED: set-up" in err
 
 
-async def test_a_server_that_is_not_there_or_has_no_bot_says_what_to_do(runtime_dir: Path) -> None:
+async def test_a_server_that_is_not_there_or_has_no_bot_says_what_to_do(
+    serve: ServeProcess,
+) -> None:
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
         code, _, err = await load_test(f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert code == 1
     assert "start the server" in err
-    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
-        code, _, err = await load_test(serve.url, "--calls", "2")
+    code, _, err = await load_test(serve.url, "--calls", "2")
     assert code == 1
     assert "503" in err
     assert "--bots" in err

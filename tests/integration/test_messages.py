@@ -9,14 +9,13 @@ from engine.sdk import Bot, Session
 from tests.fakes.audio import silence_source
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 
-async def test_messages_arrive_both_ways_in_order(runtime_dir: Path) -> None:
+async def test_messages_arrive_both_ways_in_order(serve: ServeProcess) -> None:
     bot = Bot("counter")
     got: list[Any] = []
 
@@ -28,7 +27,6 @@ async def test_messages_arrive_both_ways_in_order(runtime_dir: Path) -> None:
             got.append(message)  # noqa: PERF401 - looked at while it grows
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -43,7 +41,7 @@ async def test_messages_arrive_both_ways_in_order(runtime_dir: Path) -> None:
     assert numbers[-50:] == list(range(50, 100))
 
 
-async def test_every_kind_of_message_arrives_as_it_was_sent(runtime_dir: Path) -> None:
+async def test_every_kind_of_message_arrives_as_it_was_sent(serve: ServeProcess) -> None:
     bot = Bot("mirror")
 
     @bot.session
@@ -61,7 +59,6 @@ async def test_every_kind_of_message_arrives_as_it_was_sent(runtime_dir: Path) -
         b"\xee" * 60_000,
     ]
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -71,7 +68,7 @@ async def test_every_kind_of_message_arrives_as_it_was_sent(runtime_dir: Path) -
         assert caller.messages == sent
 
 
-async def test_messages_sent_before_the_bot_attaches_are_kept(runtime_dir: Path) -> None:
+async def test_messages_sent_before_the_bot_attaches_are_kept(serve: ServeProcess) -> None:
     bot = Bot("slow")
     release = asyncio.Event()
     got: list[Any] = []
@@ -83,7 +80,6 @@ async def test_messages_sent_before_the_bot_attaches_are_kept(runtime_dir: Path)
             got.append(message)  # noqa: PERF401 - looked at while it grows
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -95,7 +91,7 @@ async def test_messages_sent_before_the_bot_attaches_are_kept(runtime_dir: Path)
         assert [message["n"] for message in got] == list(range(20))
 
 
-async def test_pings_and_track_status_are_no_messages_of_the_bot(runtime_dir: Path) -> None:
+async def test_pings_and_track_status_are_no_messages_of_the_bot(serve: ServeProcess) -> None:
     bot = Bot("listener")
     got: list[Any] = []
     tracks: list[tuple[int, bool]] = []
@@ -106,7 +102,6 @@ async def test_pings_and_track_status_are_no_messages_of_the_bot(runtime_dir: Pa
         session.on("track", lambda index, enabled: tracks.append((index, enabled)))
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -123,7 +118,7 @@ async def test_pings_and_track_status_are_no_messages_of_the_bot(runtime_dir: Pa
         assert tracks == [(0, False), (0, True)]
 
 
-async def test_a_message_at_a_cursor_leaves_after_that_sample(runtime_dir: Path) -> None:
+async def test_a_message_at_a_cursor_leaves_after_that_sample(serve: ServeProcess) -> None:
     bot = Bot("speaker", speaker_hz=16_000)
     seen: list[tuple[int, int]] = []
 
@@ -135,7 +130,6 @@ async def test_a_message_at_a_cursor_leaves_after_that_sample(runtime_dir: Path)
             seen.append((message["ack"], session.position))  # noqa: PERF401 - same
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -147,7 +141,7 @@ async def test_a_message_at_a_cursor_leaves_after_that_sample(runtime_dir: Path)
         assert position >= end
 
 
-async def test_a_flush_drops_messages_beyond_it(runtime_dir: Path) -> None:
+async def test_a_flush_drops_messages_beyond_it(serve: ServeProcess) -> None:
     bot = Bot("speaker")
 
     @bot.session
@@ -159,7 +153,6 @@ async def test_a_flush_drops_messages_beyond_it(runtime_dir: Path) -> None:
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):

@@ -25,20 +25,18 @@ async def post(serve: ServeProcess, **more: Any) -> tuple[int, dict[str, Any]]:
         return response.status_code, response.json()
 
 
-async def test_without_a_bot_callers_are_refused_at_once(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
-        status, body = await post(serve)
-        assert (status, body["code"]) == (503, "no_bot")
-        assert "no bot is connected" in body["detail"]
-        status, health = await serve.health()
-        assert status == 503
-        assert any("no bot" in reason for reason in health["reasons"])
-        assert health["sessions"] == 0
+async def test_without_a_bot_callers_are_refused_at_once(serve: ServeProcess) -> None:
+    status, body = await post(serve)
+    assert (status, body["code"]) == (503, "no_bot")
+    assert "no bot is connected" in body["detail"]
+    status, health = await serve.health()
+    assert status == 503
+    assert any("no bot" in reason for reason in health["reasons"])
+    assert health["sessions"] == 0
 
 
-async def test_a_busy_bot_refuses_until_it_has_room_again(runtime_dir: Path) -> None:
+async def test_a_busy_bot_refuses_until_it_has_room_again(serve: ServeProcess) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot(capacity=1), serve.endpoint) as bot,
     ):
         async with FakeCaller(serve.url) as first:
@@ -53,18 +51,16 @@ async def test_a_busy_bot_refuses_until_it_has_room_again(runtime_dir: Path) -> 
             await second.hears(440)
 
 
-async def test_a_bot_of_capacity_0_takes_no_caller(runtime_dir: Path) -> None:
+async def test_a_bot_of_capacity_0_takes_no_caller(serve: ServeProcess) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot(capacity=0), serve.endpoint),
     ):
         status, body = await post(serve)
         assert (status, body["code"]) == (503, "bots_busy")
 
 
-async def test_a_caller_gets_the_bot_it_names_and_no_other(runtime_dir: Path) -> None:
+async def test_a_caller_gets_the_bot_it_names_and_no_other(serve: ServeProcess) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot("one"), serve.endpoint) as one,
         serving(echo_bot("two"), serve.endpoint) as two,
     ):

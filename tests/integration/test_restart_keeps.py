@@ -9,11 +9,10 @@ from engine.sdk import Bot, Session
 from tests.fakes.audio import HZ, silence_source, tone, tone_source
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 COUNTERS = {
     "inbound-audio": ("packetsReceived", "bytesReceived"),
@@ -34,7 +33,7 @@ async def counted(session: Session) -> dict[str, int]:
     }
 
 
-async def test_mute_speech_and_counters_outlive_a_connection(runtime_dir: Path) -> None:
+async def test_mute_speech_and_counters_outlive_a_connection(serve: ServeProcess) -> None:
     bot = Bot("keeper")
     sessions: list[Session] = []
     tracks: list[tuple[int, bool]] = []
@@ -49,7 +48,6 @@ async def test_mute_speech_and_counters_outlive_a_connection(runtime_dir: Path) 
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(700)) as caller,
     ):
@@ -84,7 +82,7 @@ async def test_mute_speech_and_counters_outlive_a_connection(runtime_dir: Path) 
 
 
 async def test_what_is_said_to_a_caller_who_is_lost_waits_for_the_return(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     bot = Bot("patient")
     sessions: list[Session] = []
@@ -97,7 +95,6 @@ async def test_what_is_said_to_a_caller_who_is_lost_waits_for_the_return(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import Events, serving, watching_bot
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 
-async def test_restart_pc_with_a_known_id_keeps_the_session(runtime_dir: Path) -> None:
+async def test_restart_pc_with_a_known_id_keeps_the_session(serve: ServeProcess) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -36,11 +34,10 @@ async def test_restart_pc_with_a_known_id_keeps_the_session(runtime_dir: Path) -
 
 
 async def test_a_caller_who_vanishes_is_lost_within_seconds_and_may_come_back(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -55,10 +52,9 @@ async def test_a_caller_who_vanishes_is_lost_within_seconds_and_may_come_back(
         assert ("connected", True) in events
 
 
-async def test_an_unknown_pc_id_begins_a_new_session(runtime_dir: Path) -> None:
+async def test_an_unknown_pc_id_begins_a_new_session(serve: ServeProcess) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
     ):
         caller = FakeCaller(serve.url, tone_source(440))
@@ -69,10 +65,9 @@ async def test_an_unknown_pc_id_begins_a_new_session(runtime_dir: Path) -> None:
             assert len(bot.sessions) == 1
 
 
-async def test_the_id_of_an_ended_call_begins_a_new_session(runtime_dir: Path) -> None:
+async def test_the_id_of_an_ended_call_begins_a_new_session(serve: ServeProcess) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
     ):
         async with FakeCaller(serve.url) as first:
@@ -88,10 +83,9 @@ async def test_the_id_of_an_ended_call_begins_a_new_session(runtime_dir: Path) -
             await second.close()
 
 
-async def test_renegotiation_on_the_same_connection_keeps_the_audio(runtime_dir: Path) -> None:
+async def test_renegotiation_on_the_same_connection_keeps_the_audio(serve: ServeProcess) -> None:
     events: Events = []
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -105,9 +99,8 @@ async def test_renegotiation_on_the_same_connection_keeps_the_audio(runtime_dir:
         assert events == [("connected", False)]
 
 
-async def test_two_callers_do_not_share_a_session(runtime_dir: Path) -> None:
+async def test_two_callers_do_not_share_a_session(serve: ServeProcess) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(watching_bot([]), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(500)) as one,
         FakeCaller(serve.url, tone_source(900)) as other,

@@ -46,10 +46,10 @@ async def bot_process(serve: ServeProcess) -> AsyncIterator[asyncio.subprocess.P
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_bot_that_is_interrupted_ends_its_calls_and_itself(
-    runtime_dir: Path, number: signal.Signals
+    serve: ServeProcess, number: signal.Signals
 ) -> None:
+    begin = len(serve.log())
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         bot_process(serve) as process,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -60,21 +60,22 @@ async def test_a_bot_that_is_interrupted_ends_its_calls_and_itself(
             _, stderr = await process.communicate()
         assert process.returncode == 0
         assert b"Traceback" not in stderr
-        assert "bot_left" in serve.log()
+        assert "bot_left" in serve.log()[begin:]
 
 
 @pytest.mark.parametrize("media", ["shm", "zmq"])
-async def test_a_bot_that_stops_ends_its_calls_with_a_reason(runtime_dir: Path, media: str) -> None:
+async def test_a_bot_that_stops_ends_its_calls_with_a_reason(
+    serve: ServeProcess, media: str
+) -> None:
     events: Events = []
-    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
-        async with (
-            serving(watching_bot(events, media=media), serve.endpoint) as bot,
-            FakeCaller(serve.url) as caller,
-        ):
-            await caller.hears(440)
-            bot.stop()
-            await caller.until(lambda: caller.left, "peerLeft", 10)
-        assert events == [("connected", False), ("closed", "bot_stopped")]
+    async with (
+        serving(watching_bot(events, media=media), serve.endpoint) as bot,
+        FakeCaller(serve.url) as caller,
+    ):
+        await caller.hears(440)
+        bot.stop()
+        await caller.until(lambda: caller.left, "peerLeft", 10)
+    assert events == [("connected", False), ("closed", "bot_stopped")]
 
 
 async def test_a_stalled_bot_loses_none_of_what_the_caller_says(runtime_dir: Path) -> None:
@@ -116,7 +117,7 @@ async def test_an_error_in_a_handler_ends_that_call_only(runtime_dir: Path) -> N
                 await new.hears(600)
 
 
-async def test_an_error_in_an_event_handler_ends_no_call(runtime_dir: Path) -> None:
+async def test_an_error_in_an_event_handler_ends_no_call(serve: ServeProcess) -> None:
     bot = Bot("clumsy")
 
     @bot.session
@@ -129,7 +130,6 @@ async def test_an_error_in_an_event_handler_ends_no_call(runtime_dir: Path) -> N
             await session.play(frame)
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url) as caller,
     ):
@@ -192,7 +192,7 @@ async def test_a_tcp_endpoint_is_refused(endpoint: str) -> None:
 
 
 async def test_samples_of_another_kind_than_the_bot_declared_are_refused(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     import numpy as np
 
@@ -213,7 +213,6 @@ async def test_samples_of_another_kind_than_the_bot_declared_are_refused(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()),
     ):

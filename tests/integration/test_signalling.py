@@ -8,17 +8,16 @@ from engine.sdk import Bot, Session
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import serving, watching_bot
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 RENEGOTIATE = {"type": "signalling", "message": {"type": "renegotiate"}}
 PEER_LEFT = {"type": "signalling", "message": {"type": "peerLeft"}}
 
 
-async def test_the_last_words_arrive_before_the_connection_closes(runtime_dir: Path) -> None:
+async def test_the_last_words_arrive_before_the_connection_closes(serve: ServeProcess) -> None:
     bot = Bot("leaving")
 
     @bot.session
@@ -29,7 +28,6 @@ async def test_the_last_words_arrive_before_the_connection_closes(runtime_dir: P
             await session.close()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -40,10 +38,9 @@ async def test_the_last_words_arrive_before_the_connection_closes(runtime_dir: P
         assert "a=max-message-size:262144" in caller.answers[0]
 
 
-async def test_a_bot_may_have_the_caller_offer_again(runtime_dir: Path) -> None:
+async def test_a_bot_may_have_the_caller_offer_again(serve: ServeProcess) -> None:
     bot = watching_bot([])
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -57,11 +54,10 @@ async def test_a_bot_may_have_the_caller_offer_again(runtime_dir: Path) -> None:
 
 
 async def test_pings_are_counted_have_an_age_and_their_end_ends_no_call(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     bot = watching_bot([])
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
@@ -82,7 +78,7 @@ async def test_pings_are_counted_have_an_age_and_their_end_ends_no_call(
 
 
 async def test_messages_that_cannot_be_carried_are_refused_and_counted(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     bot = Bot("listener")
     got: list[Any] = []
@@ -95,7 +91,6 @@ async def test_messages_that_cannot_be_carried_are_refused_and_counted(
             got.append(message)  # noqa: PERF401 - looked at while it grows
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):

@@ -12,11 +12,10 @@ from ipc.errors import ConfigError
 from tests.fakes.audio import FRAME, loud_frames, silence_source, tone
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.support import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 HZ = 48_000
 # Two ticks, and one for the tail of the codec.
@@ -26,7 +25,7 @@ MEDIA = pytest.mark.parametrize("media", ["shm", "zmq"])
 
 @MEDIA
 async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
-    runtime_dir: Path, media: str
+    serve: ServeProcess, media: str
 ) -> None:
     bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
     flushed: list[Flushed] = []
@@ -41,7 +40,6 @@ async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -57,7 +55,7 @@ async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
 
 @MEDIA
 async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_cut(
-    runtime_dir: Path, media: str
+    serve: ServeProcess, media: str
 ) -> None:
     bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
     results: list[tuple[Played, Flushed]] = []
@@ -73,7 +71,6 @@ async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -87,7 +84,7 @@ async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_
 
 
 @MEDIA
-async def test_what_is_played_after_a_flush_is_heard_whole(runtime_dir: Path, media: str) -> None:
+async def test_what_is_played_after_a_flush_is_heard_whole(serve: ServeProcess, media: str) -> None:
     bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
     played: list[Played] = []
 
@@ -101,7 +98,6 @@ async def test_what_is_played_after_a_flush_is_heard_whole(runtime_dir: Path, me
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -114,7 +110,7 @@ async def test_what_is_played_after_a_flush_is_heard_whole(runtime_dir: Path, me
 
 @MEDIA
 async def test_the_position_grows_and_is_never_beyond_what_was_written(
-    runtime_dir: Path, media: str
+    serve: ServeProcess, media: str
 ) -> None:
     bot = Bot("speaker", mic_hz=16_000, speaker_hz=16_000, media=media)  # type: ignore[arg-type]
     positions: list[tuple[int, int]] = []
@@ -133,7 +129,6 @@ async def test_the_position_grows_and_is_never_beyond_what_was_written(
         done.set()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()),
         asyncio.timeout(20),
@@ -146,7 +141,9 @@ async def test_the_position_grows_and_is_never_beyond_what_was_written(
 
 
 @MEDIA
-async def test_wait_played_returns_when_everything_has_left(runtime_dir: Path, media: str) -> None:
+async def test_wait_played_returns_when_everything_has_left(
+    serve: ServeProcess, media: str
+) -> None:
     bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
     positions: list[int] = []
     played: list[Played] = []
@@ -160,7 +157,6 @@ async def test_wait_played_returns_when_everything_has_left(runtime_dir: Path, m
             positions.append(session.position)
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()),
     ):
@@ -172,7 +168,7 @@ async def test_wait_played_returns_when_everything_has_left(runtime_dir: Path, m
 
 @MEDIA
 async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
-    runtime_dir: Path, media: str
+    serve: ServeProcess, media: str
 ) -> None:
     bot = Bot("speaker", media=media)  # type: ignore[arg-type]  # one of the two
     done: list[tuple[list[bool], Flushed]] = []
@@ -187,7 +183,6 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -202,7 +197,7 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
 
 
 async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
-    runtime_dir: Path,
+    serve: ServeProcess,
 ) -> None:
     bot = Bot("speaker", bitrate_bps=32_000, complexity=3)
     codes: list[str] = []
@@ -222,7 +217,6 @@ async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
@@ -232,7 +226,7 @@ async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
         Bot("speaker", complexity=11)
 
 
-async def test_concurrent_plays_queue_up_whole(runtime_dir: Path) -> None:
+async def test_concurrent_plays_queue_up_whole(serve: ServeProcess) -> None:
     bot = Bot("speaker")
     played: list[Played] = []
 
@@ -245,7 +239,6 @@ async def test_concurrent_plays_queue_up_whole(runtime_dir: Path) -> None:
         await session.wait_closed()
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):

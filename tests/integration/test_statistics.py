@@ -9,11 +9,10 @@ from engine.sdk import Bot, Session
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.fakes.serve import ServeProcess
 
 
 def ports(sdp: str) -> set[int]:
@@ -21,7 +20,7 @@ def ports(sdp: str) -> set[int]:
     return {int(line.split()[5]) for line in sdp.splitlines() if line.startswith("a=candidate:")}
 
 
-async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(runtime_dir: Path) -> None:
+async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(serve: ServeProcess) -> None:
     bot = Bot("counted", mic_hz=16_000, speaker_hz=16_000)
 
     @bot.session
@@ -30,7 +29,6 @@ async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(runtime_dir: P
             await session.play(frame)
 
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
         serve.client() as client,

@@ -25,11 +25,10 @@ async def test_the_echo_demo_returns_a_tone_at_its_pitch_and_level(runtime_dir: 
 @pytest.mark.parametrize("media", ["shm", "zmq"])
 @pytest.mark.parametrize("hz", [8_000, 16_000, 24_000, 48_000])
 async def test_a_tone_survives_every_rate_and_both_kinds_of_media(
-    runtime_dir: Path, hz: int, media: str
+    serve: ServeProcess, hz: int, media: str
 ) -> None:
     bot = echo_bot(mic_hz=hz, speaker_hz=hz, media=media)
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440, db=-12)) as caller,
     ):
@@ -37,9 +36,8 @@ async def test_a_tone_survives_every_rate_and_both_kinds_of_media(
 
 
 @pytest.mark.parametrize("media", ["shm", "zmq"])
-async def test_silence_comes_back_as_silence(runtime_dir: Path, media: str) -> None:
+async def test_silence_comes_back_as_silence(serve: ServeProcess, media: str) -> None:
     async with (
-        ServeProcess(runtime_dir, "--bots", "0") as serve,
         serving(echo_bot(media=media), serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):

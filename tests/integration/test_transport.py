@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from engine.transports.frames import (
     BotStartedSpeakingFrame,
@@ -20,6 +21,8 @@ from tests.fakes.audio import pitch_hz, tone_source
 from tests.fakes.caller import FakeCaller
 from tests.fakes.transport_site import TransportSite, said, speech
 from tests.support import until
+
+pytestmark = pytest.mark.usefixtures("found_serve")
 
 
 async def test_what_the_caller_says_comes_in_and_is_said_back() -> None:

@@ -22,6 +22,8 @@ from tests.fakes.caller import FakeCaller
 from tests.fakes.transport_site import TransportSite, said, speech
 from tests.support import until
 
+pytestmark = pytest.mark.usefixtures("found_serve")
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine import Engine
 from engine.transports.base import TransportParams
 from engine.transports.frames import (
     ErrorFrame,
@@ -35,6 +36,8 @@ from tests.fakes.audio import level_db, tone_source
 from tests.fakes.caller import FakeCaller
 from tests.fakes.transport_site import TransportSite, said, speech
 from tests.support import until
+
+pytestmark = pytest.mark.usefixtures("found_serve")
 
 CAME, GONE = "on_client_connected", "on_client_disconnected"
 
@@ -90,12 +93,13 @@ async def test_a_caller_who_returns_in_time_is_not_greeted_twice() -> None:
 
 
 async def test_a_pipeline_outlives_the_worker_of_its_call() -> None:
-    async with TransportSite(spares=1) as site, FakeCaller(site.url) as caller:
+    engine = Engine(workers=1, spare_workers=1, priority="none", ice_address="127.0.0.1")
+    async with TransportSite(engine=engine) as site, FakeCaller(site.url) as caller:
         await until(lambda: coming_and_going(site) == [CAME], 10)
         call = site.call
         await call.say(said(speech(600, 6.0)), TTSStoppedFrame())
         await caller.hears(600)
-        supervisor = site.engine.supervisor
+        supervisor = engine.supervisor
         await until(lambda: len(supervisor.workers) > len(supervisor.live) > 0, 20, what="a spare")
         (worker,) = supervisor.live
         assert worker.child is not None
