@@ -152,9 +152,12 @@ class WebsocketCaller:
         began_s = loop.time()
         with contextlib.suppress(ConnectionClosed):
             for number in range(round(50 * seconds)):
-                due = loop.create_future()
-                loop.call_at(began_s + number / 50, due.set_result, None)
-                await due
+                due = asyncio.Event()
+                timer = loop.call_at(began_s + number / 50, due.set)
+                try:
+                    await due.wait()
+                finally:
+                    timer.cancel()
                 samples = tone(hertz, CHUNK, start=number * CHUNK, hz=MIC_HZ)
                 await self.send_audio(samples.tobytes())
 
