@@ -17,6 +17,12 @@ _names: dict[str, itertools.count[int]] = {}
 FileSourceType = Literal["bytes", "url"]
 
 
+def numbered(kind: str) -> tuple[int, str]:
+    """The next number of all frames, and the next name of a kind of them."""
+    # setdefault and next are one step each, so threads never share a number.
+    return next(_frame_ids), f"{kind}#{next(_names.setdefault(kind, itertools.count()))}"
+
+
 @dataclass
 class Frame:
     """Base of all frames. `pts` is a presentation time in ns of the pipeline's clock.
@@ -35,10 +41,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         """Number the frame and name it after its class."""
-        self.id = next(_frame_ids)
-        kind = type(self).__name__
-        # setdefault and next are one step each, so threads never share a number.
-        self.name = f"{kind}#{next(_names.setdefault(kind, itertools.count()))}"
+        self.id, self.name = numbered(type(self).__name__)
         if isinstance(self, UninterruptibleFrame):
             self.interruptible = False
 

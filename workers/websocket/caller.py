@@ -39,15 +39,15 @@ CODES = {
 class CallerReceiver(Receiver):
     """Audio into the mic ring, the texts of app messages to the bot, nothing else."""
 
-    def take(self, message: str | bytes, now_ns: int) -> None:
-        """A message of the caller's."""
+    def _take_other(self, message: str | bytes, now_ns: int) -> None:
+        """A message of the caller's that is not plain audio of the usual kind."""
         try:
             found = self._wire.hear(message)
         except MalformedMessage:
             self.malformed += 1
             return
         if isinstance(found, InputAudioRawFrame):
-            self._take_audio(found, now_ns)
+            self._take_frame(found, now_ns)
         elif found is not None and len(found) <= MAX_TEXT_BYTES:
             self._pass_on(found, now_ns)
         else:

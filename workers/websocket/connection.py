@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, cast
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import OPEN
+from websockets.protocol import OPEN, Side
 
 from ipc.clock import NS_PER_S
+from workers.websocket.framing import Framing, Masks, binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,10 @@ class Connection(asyncio.Protocol):
         self._reason = ""
         self._ended = False
         self._listening = self._closing = False
+        # Plain messages go past the protocol, when nothing stands against it.
+        self._framing: Framing | None = None
+        self._masks = Masks() if protocol.side is Side.CLIENT else None
+        self._handshake = b""
         self._parts: list[bytes | bytearray | memoryview] = []
         self._text = False
         self._events: deque[object] = deque()
@@ -109,6 +114,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes: kept for the slot, but for those of the handshake."""
         if self.protocol.state is not OPEN and not self.response.done():
+            self._handshake += data
             self.protocol.receive_data(data)
             self._take_response()
             return
@@ -151,6 +157,11 @@ class Connection(asyncio.Protocol):
     def listen(self) -> None:
         """The callbacks are set: handle what has come, and what comes."""
         self._listening = True
+        # Of a frame that came in one breath with the handshake we have not seen the beginning.
+        early = self._handshake.partition(b"\r\n\r\n")[2]
+        self._handshake = b""
+        if not early and not self.protocol.extensions:
+            self._framing = Framing(masked=self._masks is None, max_bytes=_limit(self.protocol))
         if self._ping_interval_ns:
             self._ping_due_ns = self._clock.now_ns() + self._ping_interval_ns
         self._sockets.add(self)
@@ -175,6 +186,15 @@ class Connection(asyncio.Protocol):
                 piece = piece[:PIECE_BYTES]
             self._waiting_bytes -= len(piece)
             left -= len(piece)
+            framing = self._framing
+            if framing is not None:
+                message = None
+                if not self._parts and self.protocol.state is OPEN and not self.is_full():
+                    message = framing.whole(piece)
+                if message is not None:
+                    self._give(message, message, now_ns)
+                    continue
+                framing.follow(piece)
             if not self.protocol.reader.eof:
                 self.protocol.receive_data(piece)
                 self._events.extend(self.protocol.events_received())
@@ -227,13 +247,18 @@ class Connection(asyncio.Protocol):
             except UnicodeDecodeError:
                 self.end("protocol_error", CloseCode.INVALID_DATA)
                 return
+        self._give(message, data, now_ns)
+
+    def _give(self, message: str | bytes, data: bytes, now_ns: int) -> None:
+        if self._reason:
+            return
         self.received += 1
         self.received_bytes += len(data)
         self.on_message(message, now_ns)
 
     def keep_alive(self, now_ns: int) -> None:
         """Each beat: ping when it is time, and give up a server that does not answer."""
-        if not self.is_open:
+        if (not self._pinged_ns and now_ns < self._ping_due_ns) or not self.is_open:
             return
         if self._pinged_ns:
             since_ns = max(self._pinged_ns, self._heard_ns if self._data_is_life else 0)
@@ -241,8 +266,6 @@ class Connection(asyncio.Protocol):
             # The answer may be among what has come and was not handled yet.
             if overdue and not (self._waiting_bytes or self._events):
                 self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
-            return
-        if now_ns < self._ping_due_ns:
             return
         self._pings += 1
         self._ping_due_ns = now_ns + self._ping_interval_ns
@@ -273,6 +296,11 @@ class Connection(asyncio.Protocol):
         if isinstance(message, str):
             data = message.encode()
             self.protocol.send_text(data)
+        elif self._framing is not None and self._transport is not None:
+            data = message
+            key = self._masks.take() if self._masks is not None else b""
+            if not self._transport.is_closing():
+                self._transport.write(binary(data, key))
         else:
             data = message
             self.protocol.send_binary(data)
@@ -361,6 +389,12 @@ class Connection(asyncio.Protocol):
         if fault is None or isinstance(fault, EOFError):
             return "connection_lost"
         return "protocol_error"
+
+
+def _limit(protocol: ClientProtocol | ServerProtocol) -> int | None:
+    """Bytes that a message may have; the library has renamed it."""
+    found: int | None = getattr(protocol, "max_message_size", getattr(protocol, "max_size", 0))
+    return found
 
 
 def _ns(seconds: float | None) -> int:

@@ -80,24 +80,46 @@ class Receiver:
 
     def take(self, message: str | bytes, now_ns: int) -> None:
         """A message of the other side's."""
+        audio = self._wire.audio_in(message)
+        if audio is not None:
+            self._take_audio(*audio, now_ns)
+        else:
+            self._take_other(message, now_ns)
+
+    def _take_other(self, message: str | bytes, now_ns: int) -> None:
+        """One that is not plain audio of the usual kind."""
         try:
             frame = self._wire.read(message)
         except MalformedMessage:
             self.malformed += 1
             frame = None
         if type(frame) is InputAudioRawFrame:
-            self._take_audio(frame, now_ns)
+            self._take_frame(frame, now_ns)
         else:
             self._pass_on(message, now_ns)
 
-    def _take_audio(self, frame: InputAudioRawFrame, now_ns: int) -> None:
-        hz, channels = frame.sample_rate, frame.num_channels
+    def _take_frame(self, frame: InputAudioRawFrame, now_ns: int) -> None:
+        pcm = memoryview(frame.audio)
+        self._take_audio(pcm, frame.sample_rate, frame.num_channels, now_ns)
+
+    def _take_audio(self, pcm: memoryview, hz: int, channels: int, now_ns: int) -> None:
         if not MIN_HZ <= hz <= MAX_HZ or channels not in (1, 2):
             self.malformed += 1
             return
         self.audio_messages += 1
-        self._waiting.append((memoryview(frame.audio), hz, channels))
-        self.waiting_bytes += len(frame.audio)
+        ring = self._ring
+        if (
+            ring is not None
+            and not self._waiting
+            and len(pcm) <= hz * self._piece_ms // 1000 * 2 * channels
+            and self._has_room(ring, now_ns)
+        ):
+            self._write(ring, pcm, hz, channels)
+            ring.set_capture(now_ns, 0)
+            self._on_mic()
+            return
+        self._waiting.append((pcm, hz, channels))
+        self.waiting_bytes += len(pcm)
         self.feed(now_ns)
 
     def _pass_on(self, message: str | bytes, now_ns: int) -> None:

@@ -136,13 +136,13 @@ class Sender:
             self._ahead -= self._beat
         if ring.flush_due() is not None:
             self._flush(ring, link)
+        if self._ahead >= self._lead + self._beat:
+            return  # every second time or so: nothing is due
         if self._stuck(link, now_ns):
             if self._ahead <= 0:
                 self._ahead, self._dry = 0, True
             return
         for _ in range(MAX_BURST):
-            if self._ahead >= self._lead + self._beat:
-                return
             count = self._due_samples(ring)
             mixer = self.mixer if self.mixer is not None and self._sounds(ring) else None
             if not count and mixer is None:
@@ -153,6 +153,8 @@ class Sender:
                 return
             if count < self._chunk and mixer is None:
                 self._waited = self._partial = 0
+            if self._ahead >= self._lead + self._beat:
+                return
 
     def _run_dry(self, link: Connection) -> None:
         self._ahead, self._dry = 0, True
@@ -210,12 +212,11 @@ class Sender:
 
     def _take(self, ring: WorkerRing, count: int) -> bytes:
         """Copy samples out of the ring, which hands out 20 ms at once."""
-        parts = []
-        while count > 0:
-            piece = min(count, self._beat)
-            parts.append(bytes(ring.take(piece)))
-            count -= piece
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        beat = self._beat
+        parts = [ring.take(beat) for _ in range(count // beat)]
+        if rest := count % beat:
+            parts.append(ring.take(rest))
+        return b"".join(parts)
 
     def _mix(self, mixer: Mixer, pcm: bytes, channels: int) -> bytes:
         size = self._chunk * channels
@@ -258,4 +259,5 @@ class Sender:
         self._due_ns += FRAME_NS
         self.beats += 1
         self.late_ns += late_ns
-        self.worst_late_ns = max(self.worst_late_ns, late_ns)
+        if late_ns > self.worst_late_ns:
+            self.worst_late_ns = late_ns

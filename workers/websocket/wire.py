@@ -12,7 +12,12 @@ from ipc.frames import (
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
 )
-from ipc.serializers import FrameSerializer, ProtobufFrameSerializer, RawPcmFrameSerializer
+from ipc.serializers import (
+    FrameSerializer,
+    ProtobufFrameSerializer,
+    RawPcmFrameSerializer,
+    audio_message,
+)
 from ipc.serializers.protobuf import hear
 from ipc.serializers.wav import wav_header
 
@@ -38,6 +43,8 @@ class Wire:
         """A chunk of speech."""
         if self._websocket.wav_header:
             pcm = wav_header(len(pcm), hz, channels) + pcm
+        if self._websocket.wire == "protobuf":
+            return audio_message.encode(pcm, hz, channels)
         return self._encode(OutputAudioRawFrame(pcm, hz, channels))
 
     def interruption(self) -> str | bytes | None:
@@ -54,6 +61,12 @@ class Wire:
             return json.dumps(data)
         except (TypeError, ValueError) as error:
             raise MalformedMessage(f"that is no JSON: {error}"[:300]) from error
+
+    def audio_in(self, message: str | bytes) -> tuple[memoryview, int, int] | None:
+        """Samples, rate and channels of a message of audio; None: it is for `read` or `hear`."""
+        if self._websocket.wire == "protobuf" and isinstance(message, bytes):
+            return audio_message.read(message)
+        return None
 
     def read(self, message: str | bytes) -> Frame | None:
         """The frame in a message; None when it has none."""
