@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from engine.integrations.pipecat import SmallWebRTCConnection
 
 OUT_HZ = 24_000
+EVENTS = ("on_client_connected", "on_client_disconnected", "on_app_message")
 DOWN = FrameDirection.DOWNSTREAM
 
 
@@ -76,23 +77,31 @@ class Tap(FrameProcessor):  # type: ignore[misc]  # Pipecat is not installed whe
         return [frame for frame in self.seen if isinstance(frame, kinds)]
 
 
-class Call:
-    """One caller's pipeline: input, `before`, output, `after`, and what else is wanted."""
+class Running:
+    """A pipeline on a transport: input, `before`, output, `after`, and what else is wanted."""
 
-    def __init__(self, connection: SmallWebRTCConnection, site: Site) -> None:
-        self.connection = connection
-        self.transport = site.transport_class(connection, TransportParams(**site.params))
-        self.before, self.after = Tap(echoes=site.echoes), Tap()
+    def __init__(
+        self,
+        transport: Any,
+        *,
+        echoes: bool = False,
+        more: Callable[[], list[FrameProcessor]] | None = None,
+        events: tuple[str, ...] = EVENTS,
+        rtvi: bool = True,
+    ) -> None:
+        self.transport = transport
+        self.before, self.after = Tap(echoes=echoes), Tap()
         self.told: list[tuple[str, Any]] = []
-        self.more = site.more() if site.more is not None else []
-        ends = (self.transport.input(), self.before, self.transport.output(), self.after)
+        self.more = more() if more is not None else []
+        ends = (transport.input(), self.before, transport.output(), self.after)
         self.worker = PipelineWorker(
             Pipeline([*ends, *self.more]),
             params=PipelineParams(audio_out_sample_rate=OUT_HZ),
             idle_timeout_secs=None,
+            enable_rtvi=rtvi,
         )
-        for event in ("on_client_connected", "on_client_disconnected", "on_app_message"):
-            self.transport.add_event_handler(event, self._listener(event))
+        for event in events:
+            transport.add_event_handler(event, self._listener(event))
         self.running = asyncio.create_task(self._run(), name="pipeline")
 
     async def _run(self) -> None:
@@ -107,7 +116,8 @@ class Call:
         return heard
 
     def events(self) -> list[str]:
-        return [event for event, *_ in self.told if event.startswith("on_client_")]
+        """What was told, but for messages."""
+        return [event for event, *_ in self.told if event != "on_app_message"]
 
     async def say(self, *frames: Frame) -> None:
         await self.worker.queue_frames(list(frames))
@@ -125,6 +135,15 @@ class Call:
             await self.worker.cancel()
         await asyncio.wait((self.running,), timeout=20)
         self.running.result()
+
+
+class Call(Running):
+    """One caller's pipeline."""
+
+    def __init__(self, connection: SmallWebRTCConnection, site: Site) -> None:
+        self.connection = connection
+        transport = site.transport_class(connection, TransportParams(**site.params))
+        super().__init__(transport, echoes=site.echoes, more=site.more)
 
 
 class Site:

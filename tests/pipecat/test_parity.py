@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc import connection, request_handler, transport
+from pipecat.transports.websocket import client, fastapi
 
 from engine.integrations import pipecat as ours
+from engine.transports.websocket.params import DialParams
 
 CLASSES = {
     "SmallWebRTCConnection": connection.SmallWebRTCConnection,
@@ -18,6 +20,11 @@ CLASSES = {
     "SmallWebRTCOutputTransport": transport.SmallWebRTCOutputTransport,
     "SmallWebRTCRequestHandler": request_handler.SmallWebRTCRequestHandler,
     "SmallWebRTCTransport": transport.SmallWebRTCTransport,
+    "FastAPIWebsocketTransport": fastapi.FastAPIWebsocketTransport,
+    "WebsocketClientInputTransport": client.WebsocketClientInputTransport,
+    "WebsocketClientOutputTransport": client.WebsocketClientOutputTransport,
+    "WebsocketClientSession": client.WebsocketClientSession,
+    "WebsocketClientTransport": client.WebsocketClientTransport,
 }
 DATA = ("IceCandidate", "SmallWebRTCPatchRequest", "SmallWebRTCRequest")
 
@@ -62,6 +69,23 @@ def test_parameters_are_pipecats_and_the_lead() -> None:
     added = ours.TransportParams.model_fields.keys() - TransportParams.model_fields.keys()
     assert added == {"audio_out_lead_ms"}
     assert ours.TransportParams().audio_out_lead_ms == 400
+
+
+PARAMS = {
+    "FastAPIWebsocketParams": (fastapi.FastAPIWebsocketParams, set()),
+    "WebsocketClientParams": (client.WebsocketClientParams, set(DialParams.model_fields)),
+}
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_parameters_of_websockets_are_pipecats_with_their_defaults(name: str) -> None:
+    stock, more = PARAMS[name]
+    mine = getattr(ours, name)
+    assert issubclass(mine, stock)
+    assert mine.model_fields.keys() - stock.model_fields.keys() == {"audio_out_lead_ms", *more}
+    own, theirs = mine(), stock()
+    for field in stock.model_fields:
+        assert getattr(own, field) == getattr(theirs, field), field
 
 
 @pytest.mark.parametrize("lead_ms", [-1, 901])

@@ -1,9 +1,13 @@
 """Pipecat pipelines on this engine: one import changes, and the media leaves the bot's process.
 
-Needs Pipecat 1.14 (extra `pipecat`). `SmallWebRTCTransport` is a transport of Pipecat's with its
-media in the engine's workers; `SmallWebRTCConnection` also serves Pipecat's own transport of that
-name. `create_transport` takes the place of the one in `pipecat.runner.utils`.
+Needs Pipecat 1.14 (extra `pipecat`). Three transports of Pipecat's have their media in the engine's
+workers: `SmallWebRTCTransport`, `FastAPIWebsocketTransport` for callers over WebSocket, and
+`WebsocketClientTransport`, which dials a server. `SmallWebRTCConnection` also serves Pipecat's own
+transport of that name. `create_transport` takes the place of that in `pipecat.runner.utils`.
 """
+
+import importlib
+from typing import Any
 
 from engine.integrations.pipecat.check import check
 
@@ -28,6 +32,10 @@ from engine.integrations.pipecat.transport import (  # noqa: E402
 
 __all__ = [
     "ConnectionMode",
+    "FastAPIWebsocketInputTransport",
+    "FastAPIWebsocketOutputTransport",
+    "FastAPIWebsocketParams",
+    "FastAPIWebsocketTransport",
     "IceCandidate",
     "IceServer",
     "SmallWebRTCConnection",
@@ -38,5 +46,22 @@ __all__ = [
     "SmallWebRTCRequestHandler",
     "SmallWebRTCTransport",
     "TransportParams",
+    "WebsocketClientCallbacks",
+    "WebsocketClientInputTransport",
+    "WebsocketClientOutputTransport",
+    "WebsocketClientParams",
+    "WebsocketClientSession",
+    "WebsocketClientTransport",
     "create_transport",
 ]
+
+
+# Loaded with what they are for: Pipecat's own of these names load FastAPI and `websockets`.
+_LATER = {"FastAPIWebsocket": "fastapi", "WebsocketClient": "websocket"}
+
+
+def __getattr__(name: str) -> Any:
+    module = next((_LATER[start] for start in _LATER if name.startswith(start)), None)
+    if module is None or name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -1,26 +1,64 @@
-"""What the two ends of a Pipecat transport share: our client, in Pipecat's frames."""
+"""What the two ends of a Pipecat transport share: our clients, in Pipecat's frames."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipecat.frames.frames import InputAudioRawFrame
 
 from engine.integrations.pipecat.params import for_engine
+from engine.transports.smallwebrtc.attachment import Shared
 from engine.transports.smallwebrtc.client import SmallWebRTCCallbacks, SmallWebRTCClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["PipecatClient", "SmallWebRTCCallbacks"]
+    from engine.transports.base import BaseAudioMixer, Playout
+    from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
+
+__all__ = ["Client", "PipecatClient", "SmallWebRTCCallbacks"]
+
+
+class Client(Shared, Protocol):
+    """What both ends need of whatever carries a transport's media."""
+
+    async def prepare(self, setup: Any) -> None:
+        """Take the pipeline's setup; the first time counts."""
+        ...
+
+    def read_audio_frame(self) -> AsyncGenerator[Any, None]:
+        """What the other side says, until the end."""
+        ...
+
+    def playout(self, destination: str | None) -> Playout | None:
+        """The way of a destination's audio to the other side."""
+        ...
+
+    async def take_mixer(self, mixer: BaseAudioMixer, destination: str | None) -> bool:
+        """Whether a worker plays this background."""
+        ...
+
+    async def write_audio_frame(self, frame: Any) -> bool:
+        """Send audio; returns when unsent audio is within the lead."""
+        ...
+
+    async def send_message(self, frame: Any) -> None:
+        """Send an app message."""
+        ...
 
 
 class PipecatClient(SmallWebRTCClient):
     """One caller, for the input and the output of a transport."""
 
-    async def setup(self, _params: Any, frame: Any = None, *, setup: Any = None) -> None:
-        """Take Pipecat's parameters and its setup. Raises ConfigError(`rate`) and ValueError."""
-        await super().setup(for_engine(_params), frame or setup)
+    def __init__(
+        self, webrtc_connection: SmallWebRTCConnection, callbacks: SmallWebRTCCallbacks, params: Any
+    ) -> None:
+        super().__init__(webrtc_connection, callbacks)
+        self._given = params
+
+    async def prepare(self, setup: Any) -> None:
+        """Take the pipeline's setup. Raises ConfigError(`rate`) and ValueError."""
+        await self.setup(for_engine(self._given), setup)
 
     async def read_audio_frame(self) -> AsyncGenerator[Any, None]:
         """What the caller says, 20 ms a frame, until the call ends; silence while it is muted."""

@@ -1,4 +1,4 @@
-"""The input end of the transport: what the caller says and sends enters the pipeline."""
+"""The input end of a transport: what the other side says and sends enters the pipeline."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.transports.base_input import BaseInputTransport
 
+from engine.transports.smallwebrtc.attachment import Attachment
 from engine.transports.smallwebrtc.client import SOURCES, check_source
 
 if TYPE_CHECKING:
@@ -22,39 +23,35 @@ if TYPE_CHECKING:
 
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 
-    from engine.integrations.pipecat.client import PipecatClient
+    from engine.integrations.pipecat.client import Client, PipecatClient
 
 log = logging.getLogger(__name__)
 
 NO_VIDEO = "no video: the caller shows nothing that this engine carries"
 
 
-class SmallWebRTCInputTransport(BaseInputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
-    """Audio and messages of one caller. Images of it are asked for in vain, and told so."""
+class InputTransport(BaseInputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Audio and messages of one client, which it shares with the output."""
 
-    def __init__(self, client: PipecatClient, params: Any, **kwargs: Any) -> None:
+    def __init__(self, client: Client, params: Any, **kwargs: Any) -> None:
         super().__init__(params, **kwargs)
         self._client = client
         self._reader: asyncio.Task[None] | None = None
-        self._attached = False
-
-    def _supports_video_in_source(self, video_source: str) -> bool:
-        return video_source in SOURCES[1:]
+        self._attachment = Attachment(client)
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
         """Connect."""
         await super().setup(setup)
-        await self._client.setup(self._params, setup)
-        self._attached = True
-        await self._client.connect()
+        await self._client.prepare(setup)
+        await self._attachment.take()
 
     async def cleanup(self) -> None:
-        """Let go of the caller. Safe to call twice."""
+        """Let go of the client. Safe to call twice."""
         await super().cleanup()
         await self._let_go()
 
     async def start(self, frame: StartFrame) -> None:
-        """Pass on what the caller says."""
+        """Pass on what is said."""
         await super().start(frame)
         await self.set_transport_ready(frame)
         self._read()
@@ -73,27 +70,34 @@ class SmallWebRTCInputTransport(BaseInputTransport):  # type: ignore[misc]  # Pi
         reader, self._reader = self._reader, None
         if reader is not None:
             await self.cancel_task(reader)
-        if self._attached:
-            self._attached = False
-            await self._client.disconnect()
+        await self._attachment.let_go()
 
     def _read(self) -> None:
         if self._reader is None and self._params.audio_in_enabled:
-            self._reader = self.create_task(self._read_audio(), "caller's audio")
+            self._reader = self.create_task(self._read_audio(), "audio of the client")
 
     async def _read_audio(self) -> None:
         async for frame in self._client.read_audio_frame():
             await self.push_audio_frame(frame)
+
+    async def push_app_message(self, message: Any) -> None:
+        """Tell the pipeline, both ways, what the other side has sent."""
+        await self.broadcast_frame(InputTransportMessageFrame, message=message)
+
+
+class SmallWebRTCInputTransport(InputTransport):
+    """Audio and messages of one caller. Images of it are asked for in vain, and told so."""
+
+    _client: PipecatClient
+
+    def _supports_video_in_source(self, video_source: str) -> bool:
+        return video_source in SOURCES[1:]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """As every input, and answer requests for images."""
         await super().process_frame(frame, direction)
         if isinstance(frame, UserImageRequestFrame):
             await self.request_participant_image(frame)
-
-    async def push_app_message(self, message: Any) -> None:
-        """Tell the pipeline, both ways, what the caller has sent."""
-        await self.broadcast_frame(InputTransportMessageFrame, message=message)
 
     async def request_participant_image(self, frame: UserImageRequestFrame) -> None:
         """Ask for an image of the caller: as there is no video, the answer says so at once."""
@@ -115,7 +119,7 @@ class SmallWebRTCInputTransport(BaseInputTransport):  # type: ignore[misc]  # Pi
         which is logged. Raises ValueError for another source.
         """
         if source == SOURCES[0]:
-            if self._attached:
+            if self._attachment.held:
                 self._read()
             return
         check_source(source)

@@ -1,4 +1,4 @@
-"""The output end of the transport: what the bot says leaves for the caller.
+"""The output end of a transport: what the bot says leaves.
 
 An interruption works when it arrives here, before anything of it is awaited.
 """
@@ -26,46 +26,45 @@ from pipecat.transports.base_output import BaseOutputTransport
 from engine.integrations.pipecat.mixer import as_ours, declared
 from engine.integrations.pipecat.params import mixer_of
 from engine.integrations.pipecat.sender import Sender
+from engine.transports.base.urgent_keys import UrgentKeys
+from engine.transports.smallwebrtc.attachment import Attachment
 from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
     from pipecat.processors.frame_processor import FrameProcessorSetup
 
-    from engine.integrations.pipecat.client import PipecatClient
+    from engine.integrations.pipecat.client import Client, PipecatClient
     from engine.transports.base import Playout, SoundfileMixer
 
 
-class SmallWebRTCOutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
-    """Audio and messages toward one caller, each in its place.
+class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Audio and messages toward one client, each in its place; the input shares the client.
 
-    Audio goes on downstream once it has left for the caller, and what follows it waits for that.
+    Audio goes on downstream once it has left, and what follows it waits for that.
     """
 
-    def __init__(self, client: PipecatClient, params: Any, **kwargs: Any) -> None:
+    def __init__(self, client: Client, params: Any, **kwargs: Any) -> None:
         super().__init__(params, **kwargs)
         self._client = client
-        self._attached = False
+        self._attachment = Attachment(client)
         self._media_senders: dict[str | None, Sender] = {}
         # The background that a worker plays.
         self._background: SoundfileMixer | None = None
-        self._pressing: asyncio.Task[None] | None = None
+        self._urgent_keys = UrgentKeys(self, self.write_dtmf)
 
     # -- life -------------------------------------------------------------------------------
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
         """Connect."""
         await super().setup(setup)
-        await self._client.setup(self._params, setup)
-        self._attached = True
-        await self._client.connect()
+        await self._client.prepare(setup)
+        await self._attachment.take()
 
     async def cleanup(self) -> None:
-        """Let go of the caller. Safe to call twice."""
+        """Let go of the client. Safe to call twice."""
         await super().cleanup()
-        pressing, self._pressing = self._pressing, None
-        if pressing is not None:
-            await self.cancel_task(pressing)
-        await self._let_go()
+        await self._urgent_keys.end()
+        await self._attachment.let_go()
 
     async def start(self, frame: StartFrame) -> None:
         """Take frames."""
@@ -98,17 +97,12 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):  # type: ignore[misc]  # 
     async def stop(self, frame: EndFrame) -> None:
         """Send what is queued, wait until it has left, and end the call."""
         await asyncio.gather(*(sender.stop(frame) for sender in self._media_senders.values()))
-        await self._let_go()
+        await self._attachment.let_go()
 
     async def cancel(self, frame: CancelFrame) -> None:
         """End the call at once."""
         await super().cancel(frame)
-        await self._let_go()
-
-    async def _let_go(self) -> None:
-        if self._attached:
-            self._attached = False
-            await self._client.disconnect()
+        await self._attachment.let_go()
 
     # -- what the senders ask ---------------------------------------------------------------
 
@@ -127,14 +121,17 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):  # type: ignore[misc]  # 
         background = declared(mixer) if mixer is not None else None
         if background is not None and self._params.audio_out_enabled:
             self._background = background
-            await self._play_background()
+            if not await self._play_background():
+                self._background = None
 
-    async def _play_background(self) -> None:
+    async def _play_background(self) -> bool:
+        """Whether the background is the worker's, even if it cannot play it."""
         assert self._background is not None  # noqa: S101 - whoever calls has looked
         try:
-            await self._client.take_mixer(self._background, None)
+            return await self._client.take_mixer(self._background, None)
         except BackbeatError as error:
             await self.push_error(f"the background is not heard: {error.message}", error)
+            return True
 
     async def control_background(self, frame: MixerControlFrame) -> None:
         """A frame for the mixer of the default destination, when a worker plays it."""
@@ -190,7 +187,7 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):  # type: ignore[misc]  # 
                     sender.cleaned(frame)
         elif isinstance(frame, OutputDTMFUrgentFrame) and not self._supports_native_dtmf():
             await super(BaseOutputTransport, self).process_frame(frame, direction)
-            self._press(frame)
+            self._urgent_keys.add(frame)
         else:
             await super().process_frame(frame, direction)
 
@@ -199,13 +196,9 @@ class SmallWebRTCOutputTransport(BaseOutputTransport):  # type: ignore[misc]  # 
         if sender is not None:
             sender.interrupt(frame)
 
-    def _press(self, frame: OutputDTMFUrgentFrame) -> None:
-        """Tones take as long as they last: an interruption must not wait behind them."""
-        before = self._pressing
 
-        async def press() -> None:
-            if before is not None:
-                await asyncio.wait((before,))
-            await self.write_dtmf(frame)
+class SmallWebRTCOutputTransport(OutputTransport):
+    """Audio and messages toward one caller; see `OutputTransport`."""
 
-        self._pressing = self.create_task(press(), "urgent keys")
+    def __init__(self, client: PipecatClient, params: Any, **kwargs: Any) -> None:
+        super().__init__(client, params, **kwargs)

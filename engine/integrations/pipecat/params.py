@@ -67,7 +67,13 @@ def mixer_of(params: Any, destination: str | None) -> Any:
 
 def for_engine(params: Any) -> base.TransportParams:
     """What the engine's side needs to know. Raises pydantic's ValidationError, a ValueError."""
-    given = {name: getattr(params, name) for name in SHARED if name in params.model_fields_set}
+    return base.TransportParams(**shared(params))
+
+
+def shared(params: Any, *more: str) -> dict[str, Any]:
+    """What of Pipecat's parameters means the same to the engine's side, where it was given."""
+    names = (*SHARED, *more)
+    given = {name: getattr(params, name) for name in names if name in params.model_fields_set}
     if (lead_ms := getattr(params, "audio_out_lead_ms", None)) is not None:
         given["audio_out_lead_ms"] = lead_ms
     mixers: Any = params.audio_out_mixer
@@ -78,4 +84,4 @@ def for_engine(params: Any) -> base.TransportParams:
             destination: (destination is None and declared(mixer)) or _MixesHere()
             for destination, mixer in mixers.items()
         }
-    return base.TransportParams(**given)
+    return given

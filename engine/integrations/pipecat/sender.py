@@ -41,7 +41,7 @@ from engine.transports.base.held import Held
 from engine.transports.base.speaking import Speaking
 
 if TYPE_CHECKING:
-    from engine.integrations.pipecat.output import SmallWebRTCOutputTransport
+    from engine.integrations.pipecat.output import OutputTransport
     from engine.transports.base import Playout
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,12 @@ class PipecatSpeaking(Speaking):
 class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat is not installed where types are checked
     """Sends what is queued for one destination of a transport; None is the default one."""
 
-    _transport: SmallWebRTCOutputTransport
+    _transport: OutputTransport
     _audio_runs: deque[tuple[bytearray, bool]]
 
     def __init__(
         self,
-        transport: SmallWebRTCOutputTransport,
+        transport: OutputTransport,
         *,
         destination: str | None,
         sample_rate: int,
@@ -92,6 +92,7 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         # Interruptions that have come and are not cleaned up after, and how many there were.
         self._interrupting: set[int] = set()
         self._interruptions = self._dequeued_at = 0
+        self._dequeued: Frame | None = None
         self._clean = asyncio.Event()
         self._clean.set()
         self._current: Frame | None = None
@@ -263,7 +264,7 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
 
     async def _filter_audio(self, frame: Frame) -> None:
         # The first that happens to a frame once it is out of the queue.
-        self._dequeued_at = self._interruptions
+        self._dequeued, self._dequeued_at = frame, self._interruptions
         await super()._filter_audio(frame)
 
     async def _audio_task_handler(self) -> None:
@@ -326,8 +327,9 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
 
     async def _play(self, frame: OutputAudioRawFrame) -> None:
         """Write audio; what follows from it happens once it has left."""
-        stale = self._dequeued_at != self._interruptions and bool(frame.interruptible)
-        if stale or self.discards(frame):
+        # A mixer's own chunks were in no queue.
+        interrupted = frame is self._dequeued and self._dequeued_at != self._interruptions
+        if (interrupted and bool(frame.interruptible)) or self.discards(frame):
             if self._mixer is not None:
                 await self._clean.wait()  # or its background would run on unheard
             return

@@ -1,7 +1,7 @@
-"""A Pipecat pipeline's transport to one WebRTC caller, whose media a worker of the engine carries.
+"""A Pipecat pipeline's transport to one caller, whose media a worker of the engine carries.
 
-Constructor, methods and events are those of Pipecat's class of the same name; neither it nor
-aiortc is loaded for it.
+Constructors, methods and events are those of Pipecat's classes of the same names; neither they nor
+aiortc are loaded for it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from engine.integrations.pipecat.client import PipecatClient, SmallWebRTCCallbacks
-from engine.integrations.pipecat.input import SmallWebRTCInputTransport
-from engine.integrations.pipecat.output import SmallWebRTCOutputTransport
+from engine.integrations.pipecat.input import InputTransport, SmallWebRTCInputTransport
+from engine.integrations.pipecat.output import OutputTransport, SmallWebRTCOutputTransport
 from engine.transports.smallwebrtc.client import SOURCES
 
 if TYPE_CHECKING:
@@ -22,64 +22,56 @@ if TYPE_CHECKING:
 
     from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
 
-__all__ = ["SmallWebRTCInputTransport", "SmallWebRTCOutputTransport", "SmallWebRTCTransport"]
+__all__ = [
+    "CallerTransport",
+    "SmallWebRTCInputTransport",
+    "SmallWebRTCOutputTransport",
+    "SmallWebRTCTransport",
+]
 
 
-class SmallWebRTCTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
-    """The two ends of a pipeline for one caller.
+class CallerTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """The two ends of a pipeline for one caller, however it came. Subclasses tell of it."""
 
-    Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
-    on_app_message(transport, message, sender), and on_client_message(transport, message, client)
-    for the same messages, where `client` is the connection and `sender` its `pc_id`. A caller
-    that was away for less than 5 s is not announced again.
-    """
+    input_class: type[InputTransport] = InputTransport
+    output_class: type[OutputTransport] = OutputTransport
+    # What handlers can be added for.
+    events: tuple[str, ...] = ("on_client_connected", "on_client_disconnected")
 
     def __init__(
         self,
-        webrtc_connection: SmallWebRTCConnection,
+        connection: SmallWebRTCConnection,
         params: TransportParams,
-        input_name: str | None = None,
-        output_name: str | None = None,
+        input_name: str | None,
+        output_name: str | None,
     ) -> None:
         super().__init__(input_name=input_name, output_name=output_name)
         self._params = params
         self._client = PipecatClient(
-            webrtc_connection,
+            connection,
             SmallWebRTCCallbacks(
                 on_app_message=self._on_app_message,
                 on_client_connected=self._on_client_connected,
                 on_client_disconnected=self._on_client_disconnected,
                 on_track_status=self._on_track_status,
             ),
+            params,
         )
-        self._input: SmallWebRTCInputTransport | None = None
-        self._output: SmallWebRTCOutputTransport | None = None
-        for event in (
-            "on_app_message",
-            "on_client_message",
-            "on_client_connected",
-            "on_client_disconnected",
-        ):
+        self._input: InputTransport | None = None
+        self._output: OutputTransport | None = None
+        for event in self.events:
             self._register_event_handler(event)
 
-    def get_client_id(self, client: Any) -> str:
-        """The `pc_id` of a connection that an event handler got."""
-        return str(client.pc_id)
-
-    def input(self) -> SmallWebRTCInputTransport:
+    def input(self) -> Any:
         """The end at which the caller's audio and messages enter the pipeline."""
         if self._input is None:
-            self._input = SmallWebRTCInputTransport(
-                self._client, self._params, name=self._input_name
-            )
+            self._input = self.input_class(self._client, self._params, name=self._input_name)
         return self._input
 
-    def output(self) -> SmallWebRTCOutputTransport:
+    def output(self) -> Any:
         """The end that sends the caller audio and messages."""
         if self._output is None:
-            self._output = SmallWebRTCOutputTransport(
-                self._client, self._params, name=self._output_name
-            )
+            self._output = self.output_class(self._client, self._params, name=self._output_name)
         return self._output
 
     async def send_image(self, frame: OutputImageRawFrame | SpriteFrame) -> None:
@@ -91,6 +83,51 @@ class SmallWebRTCTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is n
         """Send audio as if it had come through the pipeline, if there is an output."""
         if self._output is not None:
             await self._output.queue_frame(frame, FrameDirection.DOWNSTREAM)
+
+    # -- what the client tells --------------------------------------------------------------
+
+    async def _on_app_message(self, message: Any, sender: str) -> None:
+        if self._input is not None:
+            await self._input.push_app_message(message)
+
+    async def _on_client_connected(self, connection: Any) -> None:
+        await self._call_event_handler("on_client_connected", connection)
+        if self._input is not None:
+            await self._input.push_frame(ClientConnectedFrame())
+
+    async def _on_client_disconnected(self, connection: Any) -> None:
+        await self._call_event_handler("on_client_disconnected", connection)
+
+    async def _on_track_status(self, source: str, enabled: bool) -> None:
+        """A source of the caller's went on or off."""
+
+
+class SmallWebRTCTransport(CallerTransport):
+    """The two ends of a pipeline for one caller.
+
+    Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
+    on_app_message(transport, message, sender), and on_client_message(transport, message, client)
+    for the same messages, where `client` is the connection and `sender` its `pc_id`. A caller
+    that was away for less than 5 s is not announced again.
+    """
+
+    input_class = SmallWebRTCInputTransport
+    output_class = SmallWebRTCOutputTransport
+    events = (*CallerTransport.events, "on_app_message", "on_client_message")
+    _input: SmallWebRTCInputTransport | None
+
+    def __init__(
+        self,
+        webrtc_connection: SmallWebRTCConnection,
+        params: TransportParams,
+        input_name: str | None = None,
+        output_name: str | None = None,
+    ) -> None:
+        super().__init__(webrtc_connection, params, input_name, output_name)
+
+    def get_client_id(self, client: Any) -> str:
+        """The `pc_id` of a connection that an event handler got."""
+        return str(client.pc_id)
 
     async def capture_participant_video(
         self,
@@ -122,25 +159,22 @@ class SmallWebRTCTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is n
     # -- what the client tells --------------------------------------------------------------
 
     async def _on_app_message(self, message: Any, sender: str) -> None:
-        if self._input is not None:
-            await self._input.push_app_message(message)
+        await super()._on_app_message(message, sender)
         await self._call_event_handler("on_app_message", message, sender)
         await self._call_event_handler("on_client_message", message, self._client.connection)
 
-    async def _on_client_connected(self, webrtc_connection: Any) -> None:
+    async def _on_client_connected(self, connection: Any) -> None:
         if self._input is not None:
             for source, wanted in self._params.video_in_sources.items():
                 if source in SOURCES[1:]:
                     framerate = 0 if wanted.on_request_only else wanted.framerate
                     await self._input.capture_participant_media(source, framerate)
-        await self._call_event_handler("on_client_connected", webrtc_connection)
-        if self._input is not None:
-            await self._input.push_frame(ClientConnectedFrame())
+        await super()._on_client_connected(connection)
 
-    async def _on_client_disconnected(self, webrtc_connection: Any) -> None:
+    async def _on_client_disconnected(self, connection: Any) -> None:
         if self._input is not None:
             await self._input.remove_all_video()
-        await self._call_event_handler("on_client_disconnected", webrtc_connection)
+        await super()._on_client_disconnected(connection)
 
     async def _on_track_status(self, source: str, enabled: bool) -> None:
         if self._input is not None and not enabled and source in SOURCES[1:]:

@@ -1,0 +1,206 @@
+"""A Pipecat pipeline's transport to a WebSocket server that a worker of the engine dials.
+
+Constructor, methods and events are those of Pipecat's class of the same name, and parameters and
+serializers may be Pipecat's own. Exactly its protobuf serializer runs in the worker; any other
+runs here, and the worker paces what it makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pipecat.frames.frames
+from pipecat.frames.frames import (
+    InputAudioRawFrame,
+    InputTransportMessageFrame,
+    InterruptionFrame,
+    StartFrame,
+)
+from pipecat.serializers.protobuf import ProtobufFrameSerializer
+from pipecat.transports.base_transport import BaseTransport
+from pipecat.transports.websocket.client import WebsocketClientParams as PipecatParams
+
+from engine.integrations.pipecat.input import InputTransport
+from engine.integrations.pipecat.output import OutputTransport
+from engine.integrations.pipecat.params import TransportParams, shared
+from engine.transports.websocket import client as documented
+from engine.transports.websocket.client import WebsocketClientCallbacks
+from engine.transports.websocket.params import DialParams
+
+if TYPE_CHECKING:
+    from engine.sdk import WebsocketSession
+
+__all__ = [
+    "WebsocketClientCallbacks",
+    "WebsocketClientInputTransport",
+    "WebsocketClientOutputTransport",
+    "WebsocketClientParams",
+    "WebsocketClientSession",
+    "WebsocketClientTransport",
+]
+
+DIALLED = ("add_wav_header", "additional_headers", *DialParams.model_fields)
+# Within which another Pipecat answers an interruption: a round trip and a pause of its loop.
+ANSWER_S = 1.0
+EVENTS = ("on_connected", "on_disconnected", "on_reconnecting", "on_reconnected")
+
+
+class WebsocketClientParams(TransportParams, PipecatParams, DialParams):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Pipecat's parameters, `audio_out_lead_ms`, and how a server is dialled, and again."""
+
+
+class WebsocketClientSession(documented.WebsocketClientSession):
+    """The connection, for the input and the output of a transport. In Pipecat's frames."""
+
+    frames = pipecat.frames.frames
+
+    def __init__(
+        self,
+        uri: str,
+        params: PipecatParams,
+        callbacks: WebsocketClientCallbacks,
+        transport_name: str,
+    ) -> None:
+        """Raises pydantic's ValidationError, a ValueError, for what cannot be."""
+        serializer = params.serializer or ProtobufFrameSerializer()
+        given = documented.WebsocketClientParams(**shared(params, *DIALLED), serializer=serializer)
+        super().__init__(uri, given, callbacks, transport_name)
+
+        # Until when an interruption of the server's is the answer to one of ours.
+        self._answer_until = 0.0
+
+    def interrupted(self) -> None:
+        """An interruption leaves for the server. Another Pipecat sends one back, which is none."""
+        self._answer_until = asyncio.get_running_loop().time() + ANSWER_S
+
+    async def frame_of(self, message: str | bytes) -> Any:
+        """What a message holds, as a frame of Pipecat's, or None. It never fails for it."""
+        frame = await super().frame_of(message)
+        if isinstance(frame, InterruptionFrame):
+            until, self._answer_until = self._answer_until, 0.0
+            if asyncio.get_running_loop().time() < until:
+                return None
+        return frame
+
+    def _reader(self) -> Any:
+        return self._params.serializer
+
+
+class WebsocketClientInputTransport(InputTransport):
+    """What the server says and sends enters the pipeline."""
+
+    _client: WebsocketClientSession
+
+    def __init__(
+        self, transport: WebsocketClientTransport, session: WebsocketClientSession, params: Any
+    ) -> None:
+        super().__init__(session, params)
+        self._transport = transport
+        self._started = asyncio.Event()
+
+    async def start(self, frame: StartFrame) -> None:
+        """Pass on what is said, from its first sample on."""
+        if self._attachment.held:  # else its setup has failed, and was told
+            await self._client.open_media()
+        await super().start(frame)
+        self._started.set()
+
+    async def on_message(self, websocket: Any, message: str | bytes) -> None:
+        """Pass on a message of the server's; one that comes before the StartFrame waits for it."""
+        await self._started.wait()
+        frame = await self._client.frame_of(message)
+        if frame is None:
+            return
+        if isinstance(frame, InputAudioRawFrame) and self._params.audio_in_enabled:
+            await self.push_audio_frame(frame)
+        elif isinstance(frame, InputTransportMessageFrame):
+            await self.push_app_message(frame.message)
+        else:
+            await self.push_frame(frame)
+
+
+class WebsocketClientOutputTransport(OutputTransport):
+    """What the bot says leaves for the server, at the pace of a worker."""
+
+    _client: WebsocketClientSession
+
+    def __init__(
+        self, transport: WebsocketClientTransport, session: WebsocketClientSession, params: Any
+    ) -> None:
+        super().__init__(session, params)
+        self._transport = transport
+
+    def _interrupt(self, frame: InterruptionFrame) -> None:
+        self._client.interrupted()
+        super()._interrupt(frame)
+
+    async def start(self, frame: StartFrame) -> None:
+        """Take frames."""
+        if self._attachment.held:  # else its setup has failed, and was told
+            await self._client.open_media()
+        await super().start(frame)
+
+
+class WebsocketClientTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """The two ends of a pipeline for one WebSocket server, which is dialled at its setup.
+
+    Events: on_connected(transport, websocket), on_disconnected(transport, websocket), the latter
+    once, when the server has left and is not dialled again; not when the pipeline ends. With
+    `WebsocketClientParams(reconnect=True)` also on_reconnecting and on_reconnected.
+    """
+
+    def __init__(self, uri: str, params: PipecatParams | None = None) -> None:
+        super().__init__()
+        self._params = params or WebsocketClientParams()
+        self._session = WebsocketClientSession(
+            uri,
+            self._params,
+            WebsocketClientCallbacks(
+                on_connected=self._on_connected,
+                on_disconnected=self._on_disconnected,
+                on_message=self._on_message,
+                on_reconnecting=self._on_reconnecting,
+                on_reconnected=self._on_reconnected,
+            ),
+            self.name,
+        )
+        self._input: WebsocketClientInputTransport | None = None
+        self._output: WebsocketClientOutputTransport | None = None
+        for event in EVENTS:
+            self._register_event_handler(event)
+
+    @property
+    def session(self) -> WebsocketSession | None:
+        """The session of the bot SDK beneath, for statistics and settings; None before setup."""
+        return self._session.session
+
+    def input(self) -> WebsocketClientInputTransport:
+        """The end at which what the server says and sends enters the pipeline."""
+        if self._input is None:
+            self._input = WebsocketClientInputTransport(self, self._session, self._params)
+        return self._input
+
+    def output(self) -> WebsocketClientOutputTransport:
+        """The end that sends the server audio and messages."""
+        if self._output is None:
+            self._output = WebsocketClientOutputTransport(self, self._session, self._params)
+        return self._output
+
+    # -- what the session tells -------------------------------------------------------------
+
+    async def _on_connected(self, websocket: Any) -> None:
+        await self._call_event_handler("on_connected", websocket)
+
+    async def _on_disconnected(self, websocket: Any) -> None:
+        await self._call_event_handler("on_disconnected", websocket)
+
+    async def _on_reconnecting(self, websocket: Any) -> None:
+        await self._call_event_handler("on_reconnecting", websocket)
+
+    async def _on_reconnected(self, websocket: Any) -> None:
+        await self._call_event_handler("on_reconnected", websocket)
+
+    async def _on_message(self, websocket: Any, message: str | bytes) -> None:
+        if self._input is not None:
+            await self._input.on_message(websocket, message)
