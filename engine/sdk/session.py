@@ -16,7 +16,7 @@ import msgspec
 from engine.sdk.events import AnyHandler, Events, Handler, Waiters
 from engine.sdk.signaling import REQUEST_DEADLINE_S, Line, Signaling
 from engine.sdk.speech import Flushed, Playable, Played, Speech
-from ipc.audio_ring import FRAME_MS, NEVER
+from ipc.audio_ring import FRAME_MS, NEVER, MicRead
 from ipc.clock import Clock, MonotonicClock
 from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, StateError, WorkerError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from engine.sdk.marks import Mark
     from engine.sdk.media import Media
+    from ipc.audio_ring import BotRing
 
 EVENT_LATE_S = 0.1
 MAX_MESSAGES = 256
@@ -84,18 +85,25 @@ class Session(Signaling):
     # -- hearing --------------------------------------------------------------------------
 
     async def audio(
-        self, *, frame_ms: int = FRAME_MS, max_lag_ms: int | None = None, zero_copy: bool = False
+        self,
+        *,
+        frame_ms: int = FRAME_MS,
+        most_ms: int = 0,
+        max_lag_ms: int | None = None,
+        zero_copy: bool = False,
     ) -> AsyncIterator[AudioFrame]:
         """What the caller says, in frames of `frame_ms` (up to 20), until the session ends.
 
-        A reader that falls behind loses nothing short of the ring's 5 s; with `max_lag_ms` it
-        skips to the newest frame when it lags more. What was lost stands in `frame.lost`. With
-        `zero_copy` a frame's samples hold only until the next await.
+        With `most_ms` several that wait, and between which nothing happened, come as one frame
+        of so much at most. A reader that falls behind loses nothing short of the ring's 5 s; with
+        `max_lag_ms` it skips to the newest frame when it lags more. What was lost stands in
+        `frame.lost`. With `zero_copy` a frame's samples hold only until the next await.
         """
         if not 1 <= frame_ms <= FRAME_MS:
             raise ConfigError(f"frame_ms is 1 to {FRAME_MS}, not {frame_ms}")
         mic_hz = self._rings.ring.mic.hz
         count = mic_hz * frame_ms // 1000
+        more = 0 if zero_copy else most_ms // frame_ms - 1
         max_lag = None if max_lag_ms is None else max(count, mic_hz * max_lag_ms // 1000)
         self._readers += 1
         try:
@@ -117,11 +125,13 @@ class Session(Signaling):
                 read = ring.mic_view(count) if zero_copy else ring.read_mic(count)
                 if read is None:  # the worker has skipped what was there
                     continue
+                self._deliver(read.cursor)
+                if more > 0 and ring.mic_waiting() >= count:
+                    read = self._gather(ring, read, count, more)
                 frame = AudioFrame(read.pcm, mic_hz, ring.mic.channels, read.cursor, read.lost)
                 if lost:
                     lost += frame.lost
                     frame = AudioFrame(frame.pcm, frame.hz, frame.channels, frame.cursor, lost)
-                self._deliver(frame.cursor)
                 yield frame
                 if self._media is media and ring.mic_waiting() >= count:
                     # Behind: without this, a bot that is slower than speech would keep its
@@ -133,6 +143,19 @@ class Session(Signaling):
                 self._rings.ring.want_mic(NEVER)
             elif not self._readers:
                 self.wake()
+
+    def _gather(self, ring: BotRing, first: MicRead, count: int, more: int) -> MicRead:
+        """Up to so many frames more that wait behind the first, before the next event."""
+        parts, end, lost = [first.pcm], first.cursor + count, first.lost
+        while more and ring.mic_lag() == ring.mic_waiting() >= count:
+            if self._due and self._due[0][0] <= end:
+                break
+            read = ring.read_mic(count)
+            if read is None:
+                break
+            parts.append(read.pcm)
+            end, lost, more = end + count, lost + read.lost, more - 1
+        return MicRead(first.cursor, b"".join(parts), lost)
 
     def skip_audio(self) -> int:
         """Pass over everything that is waiting to be heard; how many samples that was."""
@@ -154,7 +177,7 @@ class Session(Signaling):
         """Queue int16 samples; waits for room, not for the playing.
 
         Samples of another rate than the speaker's (a frame's own, or `hz` for bytes and arrays)
-        are resampled on the way; their last 10 to 40 ms follow with what is played next or with
+        are resampled on the way; their last 1 to 4 ms follow with what is played next or with
         `end_of_speech`. `mark` puts a mark at their end: `Played.mark` resolves once they have
         left, or were cut. With `interruptible=False` a flush does not take them: what is unsent
         is queued again right behind the flush, its marks with it.

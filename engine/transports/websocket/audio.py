@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 # A write that holds gives up so long before it would count as stuck.
 GIVE_UP_EARLY_S = 1.0
+# Of what came together, in one frame.
+MOST_MS = 100
 
 
 class Heard(NamedTuple):
@@ -96,10 +98,13 @@ class ServerAudio:
 
 
 async def hear(session: Session, hz: int, channels: int) -> AsyncGenerator[Heard, None]:
-    """What a session's caller says, at a rate of one's own, 20 ms at a time, until its end."""
+    """What a session's caller says, at a rate of one's own, until its end.
+
+    20 ms at a time, or as much as came at once: each frame costs a pipeline the same.
+    """
     ring_hz = session.mic_hz
     resampler = Resampler(ring_hz, hz, channels) if ring_hz != hz else None
-    async for heard in session.audio():
+    async for heard in session.audio(most_ms=MOST_MS):
         pcm: bytes | memoryview = as_channels(bytes(heard.pcm), heard.channels, channels)
         if resampler is not None:
             pcm = resampler.feed(memoryview(pcm))

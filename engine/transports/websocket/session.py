@@ -232,9 +232,10 @@ class WebsocketClientSession(Connection):
         return True
 
     async def read_audio_frame(self) -> AsyncGenerator[Any, None]:
-        """What the server says, 20 ms a frame, at the pipeline's rate, until the connection ends.
+        """What the server says, at the pipeline's rate, until the connection ends.
 
-        Waits for `open_media`. Nothing with a serializer that runs here: `on_message` has it all.
+        In frames of 20 to 100 ms, as it comes. Waits for `open_media`. Nothing with a serializer
+        that runs here: `on_message` has it all.
         """
         await self._media_open.wait()
         session, rates = self._session, self._rates

@@ -12,7 +12,7 @@ from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.errors import ConfigError, SessionClosed, WorkerError
 from ipc.messages import GetStats, Message, Ok, SendMessage, Stats
 from ipc.stats import WorkerPort
-from tests.support import until
+from tests.support import pcm, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +183,37 @@ async def test_a_message_is_delivered_where_it_happened_in_the_speech(
     await run_all(session)
     assert order.index(320) < order.index("late") or order[0] == "late"
     assert order.count("late") == 1
+
+
+async def test_frames_that_wait_may_come_as_one_but_for_what_happened_between_them(
+    session: Session, media: MemoryMedia
+) -> None:
+    order: list[object] = []
+    session.on("message", order.append)
+
+    async def listen() -> None:
+        async for frame in session.audio(most_ms=60):
+            await run_all(session)
+            order.append((frame.cursor, len(frame.pcm) // 2, frame.lost))
+
+    media.worker.write_mic(pcm(0, 320 * 5))
+    listening = asyncio.create_task(listen())
+    await until(lambda: len(order) == 2)
+    assert order == [(0, 960, 0), (960, 640, 0)]
+    media.hear(320 * 4)
+    session.message_arrived("between", 1600 + 320)
+    session.look()
+    await until(lambda: len(order) == 5)
+    assert order[2:] == [(1600, 320, 0), "between", (1920, 960, 0)]
+    media.hear(90_000)
+    session.look()
+    await until(lambda: media.ring.mic_waiting() < 320)
+    session.ended("end")
+    await listening
+    heard = [entry for entry in order if isinstance(entry, tuple)]
+    ends = [cursor + count for cursor, count, _ in heard]
+    starts = [cursor - lost for cursor, _, lost in heard]
+    assert starts[1:] == ends[:-1]
 
 
 async def test_messages_beyond_the_limit_drop_the_oldest_and_are_counted(session: Session) -> None:

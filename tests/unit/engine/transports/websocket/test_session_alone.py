@@ -158,14 +158,17 @@ async def test_after_its_end_it_is_dialled_anew_also_from_where_the_end_is_told(
 ) -> None:
     client = await world.alone()
 
+    there_again = asyncio.Event()
+
     async def again(_server: object) -> None:
         await client.connect()
+        there_again.set()
 
     client._callbacks.on_disconnected = again
     await client.connect()
     world.leaves("connection_lost")
     assert client.fault == "connection_lost"
-    await until(lambda: len(world.names()) == 2)
+    await there_again.wait()
     assert client.is_connected
     assert (len(world.dials), world.homes) == (2, 1)
     await client.disconnect()
