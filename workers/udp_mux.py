@@ -311,6 +311,10 @@ class UdpMux:
             return True
         return False
 
+    async def turn(self) -> None:
+        """Wait for a moment in which there is time for something that is not on the beat."""
+        await self._gate.turn()
+
     def malformed(self) -> None:
         """What was let in could not be read."""
         self.dropped["malformed"] += 1

@@ -71,6 +71,7 @@ class Peer:
         self.receiver = receiver
         self.data = DataChannel(on_message, on_track_status, clock=clock, on_alive=self._alive)
         self._on_silent = on_silent
+        self._turn = mux.turn
         self.state: State | None = None
         # Why the leg was closed from our side; empty when the caller closed it.
         self.fault = ""
@@ -98,9 +99,12 @@ class Peer:
     async def answer(self, sdp: str) -> str:
         """Answer an offer, the first or a later one. Raises NegotiationError."""
         offer = Offer.parse(sdp)
+        # Each step holds the loop for up to a millisecond: the beat comes between them.
+        await self._turn()
         description = RTCSessionDescription(sdp=offer.sdp, type="offer")
         try:
             await self._pc.setRemoteDescription(description)
+            await self._turn()
             codec = hooks.codec_of(self._transceiver)
             if not self.sender.fits(codec.clockRate):
                 hooks.renew_source(self._transceiver)

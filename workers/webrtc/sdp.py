@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from ipc.errors import SdpRejected, UnsupportedCodec
 
 MAX_SDP_BYTES = 64 * 1024
+MAX_LINES = 1_500
 MAX_SECTIONS = 32
 MAX_CANDIDATES = 20  # of one section
 MAX_SOURCES = 64  # lines of one section that describe its SSRCs
+MAX_GROUPS = 16  # of such
+# Of what aiortc is shown: it holds the beat for microseconds with each line and each word or
+# parameter, and for much longer with each codec that it knows.
+MAX_SHOWN_LINES = 200
+MAX_SHOWN_WORDS = 2_000
+MAX_CODECS = 8
 OPUS_FMTP = "usedtx=0;useinbandfec=1"
 AUDIO_CODECS = re.compile(r"(opus/48000/2|PCMU/8000|PCMA/8000)(/1)?$", re.IGNORECASE)
 STATIC_AUDIO = {"0", "8"}
@@ -37,16 +44,13 @@ class Section:
     protocol: str
     formats: list[str]
     lines: list[str]
+    # The section's media id, if it has one.
+    mid: str | None = None
 
     def attributes(self, name: str) -> list[str]:
         """The values of an attribute, in order."""
         prefix = f"a={name}:"
         return [line[len(prefix) :] for line in self.lines if line.startswith(prefix)]
-
-    @property
-    def mid(self) -> str | None:
-        """The section's media id, if it has one."""
-        return next(iter(self.attributes("mid")), None)
 
     @property
     def disabled(self) -> bool:
@@ -66,7 +70,10 @@ class Offer:
 
     @classmethod
     def parse(cls, sdp: str) -> Offer:
-        """Check an offer and pick what is served. Raises SdpRejected or UnsupportedCodec."""
+        """Check an offer and pick what is served.
+
+        Raises SdpRejected (`sdp_too_large` for what would hold the beat) or UnsupportedCodec.
+        """
         session, sections = _split(sdp)
         audio = _pick_audio(sections)
         data = _pick_data(sections)
@@ -76,8 +83,11 @@ class Offer:
         kept = {sections[i].mid for i in served}
         lines = [_keep_bundle(line, kept) for line in session]
         for index in served:
-            lines += _with_few_of_each(sections[index].lines)
+            lines += _for_aiortc(sections[index])
         text = "\r\n".join(line for line in lines if line) + "\r\n"
+        words = text.count(" ") + text.count(";")
+        if len(lines) > MAX_SHOWN_LINES or words > MAX_SHOWN_WORDS:
+            raise _too_large(f"{len(lines)} lines, {words} words of audio and data")
         return cls(session, sections, served, sections[audio], text)
 
     @property
@@ -161,8 +171,10 @@ class Offer:
 
 
 def _split(sdp: str) -> tuple[list[str], list[Section]]:
-    if len(sdp.encode(errors="replace")) > MAX_SDP_BYTES:
-        raise SdpRejected(f"an SDP of more than {MAX_SDP_BYTES // 1024} KiB is refused")
+    if len(sdp) > MAX_SDP_BYTES or len(sdp.encode(errors="replace")) > MAX_SDP_BYTES:
+        raise _too_large(f"more than {MAX_SDP_BYTES // 1024} KiB")
+    if sdp.count("\n") > MAX_LINES:
+        raise _too_large(f"more than {MAX_LINES} lines")
     lines = [line for line in re.split(r"\r?\n", sdp) if line]
     if not lines or lines[0] != "v=0":
         raise SdpRejected("this is not SDP: it does not begin with v=0")
@@ -175,12 +187,14 @@ def _split(sdp: str) -> tuple[list[str], list[Section]]:
                 raise SdpRejected(f"malformed m-line: {line[:80]!r}")
             kind, port, protocol, formats = match.groups()
             sections.append(Section(kind, int(port), protocol, formats.split(), [line]))
+            if len(sections) > MAX_SECTIONS:
+                raise _too_large(f"more than {MAX_SECTIONS} m-lines")
         elif sections:
             sections[-1].lines.append(line)
+            if sections[-1].mid is None and line.startswith("a=mid:"):
+                sections[-1].mid = line.removeprefix("a=mid:")
         else:
             session.append(line)
-    if len(sections) > MAX_SECTIONS:
-        raise SdpRejected(f"an offer has at most {MAX_SECTIONS} m-lines, not {len(sections)}")
     mids = [section.mid for section in sections if section.mid is not None]
     if len(set(mids)) != len(mids):
         raise SdpRejected("two m-lines have the same mid")
@@ -242,19 +256,40 @@ def ice_name_of(sdp: str) -> str:
     return match.group(1) if match else ""
 
 
-def _with_few_of_each(lines: list[str]) -> list[str]:
+def _for_aiortc(section: Section) -> list[str]:
+    """Of a section, what makes a difference there, and few of each kind."""
     # aioice pairs and sorts all candidates for each one that is added, and aiortc looks through
     # all sources for each line of one: hundreds would hold the beat.
-    left = {"a=candidate:": MAX_CANDIDATES, "a=ssrc:": MAX_SOURCES}
+    left = {"a=candidate:": MAX_CANDIDATES, "a=ssrc:": MAX_SOURCES, "a=ssrc-group:": MAX_GROUPS}
+    codecs = {
+        value.partition(" ")[0]
+        for value in section.attributes("rtpmap")
+        if AUDIO_CODECS.match(value.partition(" ")[2])
+    }
     kept: list[str] = []
-    for line in lines:
-        kind = line[: line.find(":") + 1]
+    described = 0
+    for line in section.lines:
+        at = line.find(":") + 1
+        kind = line[:at]
         if kind in left:
             if _is_mdns(line) or not left[kind]:
                 continue
             left[kind] -= 1
+        elif kind in ("a=rtpmap:", "a=fmtp:"):
+            # It answers with codecs that it knows, and with no feedback for audio.
+            if line[at:].partition(" ")[0] not in codecs:
+                continue
+            described += kind == "a=rtpmap:"
+        elif kind == "a=rtcp-fb:":
+            continue
         kept.append(line)
+    if described > MAX_CODECS:
+        raise _too_large(f"{described} times a codec that is served")
     return kept
+
+
+def _too_large(what: str) -> SdpRejected:
+    return SdpRejected(f"the SDP is too large: {what}", code="sdp_too_large")
 
 
 def is_mdns_candidate(candidate: str) -> bool:
