@@ -10,6 +10,8 @@ import pytest
 from tests.fakes.audio import tone_source
 from tests.fakes.caller import FakeCaller
 from tests.fakes.serve import ServeProcess
+from tests.fakes.websocket_caller import WebsocketCaller
+from tests.support import until
 
 GREETER = Path(__file__).resolve().parent / "bots" / "greeter.py"
 IMPORT = "from pipecat.runner.utils import create_transport"
@@ -26,7 +28,7 @@ def changed(tmp_path: Path) -> Path:
     return path
 
 
-def kind_told(caller: FakeCaller) -> str:
+def kind_told(caller: FakeCaller | WebsocketCaller) -> str:
     found: list[Any] = [each["kind"] for each in caller.messages if each.get("type") == "kind"]
     return str(found[0]) if found else ""
 
@@ -44,3 +46,12 @@ async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_d
                 assert ours == (which == "changed")
                 assert " s_" in kind_told(caller)
                 assert "'name': 'Ada'" in kind_told(caller)
+        async with await WebsocketCaller.through(serve.url, {"name": "Grace"}) as caller:
+            await until(lambda: bool(kind_told(caller)), 20)
+            kind = kind_told(caller)
+            assert ("engine.integrations.pipecat" in kind) == (which == "changed")
+            assert "'name': 'Grace'" in kind
+            assert " s_" in kind
+            caller.speak(440)
+            await caller.hears_tone(440)
+            assert caller.rates() == {(24_000, 1)}
