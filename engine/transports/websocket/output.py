@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.transports.base import BaseOutputTransport
+from engine.transports.frames import InterruptionFrame
 from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
     from engine.transports.frames import (
         CancelFrame,
         EndFrame,
+        Frame,
         OutputAudioRawFrame,
         OutputTransportMessageFrame,
         OutputTransportMessageUrgentFrame,
         StartFrame,
     )
-    from engine.transports.processors import FrameProcessorSetup
+    from engine.transports.processors import FrameDirection, FrameProcessorSetup
     from engine.transports.websocket.params import WebsocketClientParams
     from engine.transports.websocket.session import WebsocketClientSession
 
@@ -73,6 +75,12 @@ class WebsocketClientOutputTransport(BaseOutputTransport):
         if self._attached:
             self._attached = False
             await self._session.disconnect()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Send, or pass on."""
+        if isinstance(frame, InterruptionFrame):
+            self._session.interrupted()
+        await super().process_frame(frame, direction)
 
     def playout(self, destination: str | None) -> Playout | None:
         """The session's speaker ring or stream of messages, or a destination's part of it."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Within which a pipeline at the other end answers an interruption: a round trip and a pause there.
+ANSWER_S = 1.0
+
 
 class WebsocketClientSession(Connection):
     """A connection to the server at `uri`.
@@ -59,6 +62,9 @@ class WebsocketClientSession(Connection):
         self._prepared_by: FrameProcessorSetup | None = None
         self._opening = asyncio.Lock()
         self._unread = 0
+        # Interruptions that may be answered, and until when.
+        self._unanswered = 0
+        self._answer_until = 0.0
 
     async def prepare(self, setup: FrameProcessorSetup) -> None:
         """Carry a pipeline's audio, at its rates. Both ends of a transport do so, once it counts.
@@ -131,13 +137,31 @@ class WebsocketClientSession(Connection):
             except SessionClosed:
                 log.debug("%s: a message after the end", self)
 
+    def interrupted(self) -> None:
+        """An interruption leaves for the server.
+
+        A pipeline there sends one back, as it does with any; taken for one of the server's own it
+        would cut what is said next, and the two would go on like that.
+        """
+        self._unanswered += 1
+        self._answer_until = asyncio.get_running_loop().time() + ANSWER_S
+
+    def _is_answer(self) -> bool:
+        """Whether an interruption that comes now is the answer to one of ours."""
+        if asyncio.get_running_loop().time() >= self._answer_until:
+            self._unanswered = 0
+        if self._unanswered == 0:
+            return False
+        self._unanswered -= 1
+        return True
+
     async def frame_of(self, message: str | bytes) -> Any:
         """What a message of the server holds, as a frame, or None. It never fails for it."""
         reader = self._reader()
         if reader is None:
             return None
         try:
-            return await reader.deserialize(message)
+            frame = await reader.deserialize(message)
         except Exception as error:
             self._unread += 1
             if self._unread & (self._unread - 1) == 0:  # the 1st, 2nd, 4th, 8th …
@@ -145,6 +169,8 @@ class WebsocketClientSession(Connection):
                     "%s: %d messages could not be read: %s", self, self._unread, str(error)[:200]
                 )
             return None
+        is_interruption = isinstance(frame, self.frames.InterruptionFrame)
+        return None if is_interruption and self._is_answer() else frame
 
     def _reader(self) -> Any:
         """The serializer that makes frames of messages: another framework's makes its own."""

@@ -14,6 +14,7 @@ from engine.transports.frames import (
     Frame,
     InputAudioRawFrame,
     InputTransportMessageFrame,
+    InterruptionFrame,
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
     StopFrame,
@@ -174,6 +175,18 @@ async def test_messages_follow_the_audio_before_them(world: World) -> None:
         (sent,) = world.line.notified
         assert isinstance(sent, SendMessage)
         assert sent.data == {"said": 1}
+
+
+async def test_an_interruption_that_comes_back_interrupts_nothing(world: World) -> None:
+    async with Running() as it:
+        await until(lambda: it.names())
+        await it.task.queue_frame(InterruptionFrame())
+        await until(lambda: it.tap.of(InterruptionFrame))
+        await it.task.queue_frame(TextFrame("behind it"))
+        await until(lambda: it.tap.of(TextFrame))
+        world.says(message(InterruptionFrame()), message(TextFrame("next")))
+        await until(lambda: len(it.tap.of(TextFrame)) == 2)
+        assert len(it.tap.of(InterruptionFrame)) == 1
 
 
 async def test_a_server_that_cannot_be_dialled_is_an_error_of_the_pipeline(world: World) -> None:

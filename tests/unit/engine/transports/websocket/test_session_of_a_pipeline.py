@@ -12,6 +12,7 @@ import pytest
 from engine.transports.base import SoundfileMixer
 from engine.transports.frames import (
     InputTransportMessageFrame,
+    InterruptionFrame,
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
     TextFrame,
@@ -194,6 +195,25 @@ async def test_garbage_is_no_frame_and_is_logged_ever_more_rarely(
         assert await client.frame_of("text") is None
         assert await client.frame_of(b"\xff garbage") is None
     assert len(caplog.records) == 4
+    await client.disconnect()
+
+
+async def test_the_answer_to_an_interruption_is_none(world: World) -> None:
+    client = await world.of_pipeline()
+    message = ProtobufFrameSerializer().encode(InterruptionFrame())
+    assert message is not None
+
+    async def comes() -> bool:
+        return isinstance(await client.frame_of(message), InterruptionFrame)
+
+    assert await comes()
+    client.interrupted()
+    client.interrupted()
+    assert [await comes() for _ in range(3)] == [False, False, True]
+    client.interrupted()
+    client._answer_until = asyncio.get_running_loop().time()
+    assert await comes()
+    assert await comes()
     await client.disconnect()
 
 
