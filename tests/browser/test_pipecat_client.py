@@ -178,7 +178,7 @@ async def test_what_is_refused_reaches_the_page_as_the_clients_own_errors(
     async with calling(BOT, runtime_dir, namespace, bundled, tmp_path) as client:
         code = "url => rtvi.start(url, {transport: 'daily'}).catch(error => error.message)"
         said = await client.run(code, f"{client.engine}/start")
-        assert said == "calls come by webrtc here, not by 'daily'"
+        assert said == "calls come by webrtc or websocket here, not by 'daily'"
 
         refused = await client.fails("connect", "/sessions/nobody/api/offer")
         assert refused["status"] == 404

@@ -13,9 +13,10 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from tests.fakes.audio import HZ, tone, write_wav
+from tests.fakes.audio import HZ, pitch_hz, tone, write_wav
 from tests.fakes.browser import browser_page, inside
 from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
@@ -36,6 +37,8 @@ PORT = 8000
 ORIGIN = f"http://127.0.0.1:{PORT}"
 MIC_HZ = 440.0
 MIC_S = 10
+# What the client over WebSocket takes all sound for.
+SPEAKER_HZ = 24_000
 # Chromium takes a steady tone for noise, and some 20 dB off it.
 MIC_DB = -3.0
 NEAR_HZ = 8.0
@@ -112,6 +115,11 @@ class Client:
         """`startBotAndConnect`: {"ready": what the bot said, "ms": how long it took}."""
         return await self._ready("start", f"{self.engine}/start", request)
 
+    async def join(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """`connect` with what a start was answered; returns as `start`."""
+        timed: dict[str, Any] = await self.run("found => rtvi.join(found)", parameters)
+        return timed
+
     async def connect(self, request_data: Any = None) -> dict[str, Any]:
         """`connect` straight to the offer's endpoint; returns as `start`."""
         return await self._ready("connect", f"{self.engine}/api/offer", request_data)
@@ -183,6 +191,18 @@ class Client:
             return found["db"] > AUDIBLE_DB and abs(found["hz"] - hertz) < NEAR_HZ
 
         await eventually(heard, f"the page plays {hertz:g} Hz", timeout_s)
+
+    async def receives_tone(self, hertz: float, timeout_s: float = 15) -> None:
+        """Over WebSocket: wait until that is what the client hands to its player, at 24 kHz."""
+
+        async def received() -> object:
+            samples = np.array(await self.run("() => rtvi.speaker.received"), np.int16)
+            return len(samples) >= SPEAKER_HZ // 2 and (
+                abs(pitch_hz(samples, SPEAKER_HZ) - hertz) < NEAR_HZ
+            )
+
+        await self.run("() => { rtvi.speaker.received = []; }")
+        await eventually(received, f"the client receives {hertz:g} Hz", timeout_s)
 
     async def bot_hears_tone(self, hertz: float = MIC_HZ, timeout_s: float = 15) -> None:
         """Wait until that is what the bot hears."""

@@ -2,6 +2,9 @@
 // what is here only makes it, calls its public methods, and keeps what its callbacks said.
 import {LogLevel, PipecatClient, logger} from '@pipecat-ai/client-js';
 import {SmallWebRTCTransport, WavMediaManager} from '@pipecat-ai/small-webrtc-transport';
+import {
+  WavMediaManager as WebSocketMediaManager, WebSocketTransport,
+} from '@pipecat-ai/websocket-transport';
 
 logger.setLevel(LogLevel.DEBUG);
 
@@ -11,6 +14,16 @@ const CALLBACKS = [
   'onBotStarted',
 ];
 const FFT = 16384;
+// Of a call over WebSocket: the microphone's rate, and half a second of the bot's 24 kHz.
+const MIC_HZ = 16000;
+const KEPT = 12000;
+
+function strongest(analyser) {
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  const peak = bins.indexOf(Math.max(...bins));
+  return {hz: peak * analyser.context.sampleRate / analyser.fftSize, db: bins[peak]};
+}
 
 class Listener {
   // A remote track is decoded only while something plays it.
@@ -26,13 +39,6 @@ class Listener {
     this.analyser.fftSize = FFT;
     this.analyser.smoothingTimeConstant = 0;
     this.context.createMediaStreamSource(stream).connect(this.analyser);
-  }
-
-  strongest() {
-    const bins = new Float32Array(this.analyser.frequencyBinCount);
-    this.analyser.getFloatFrequencyData(bins);
-    const peak = bins.indexOf(Math.max(...bins));
-    return {hz: peak * this.context.sampleRate / FFT, db: bins[peak]};
   }
 
   close() {
@@ -58,6 +64,22 @@ class Microphone extends WavMediaManager {
   }
 }
 
+// The client over WebSocket hands its sound to a manager, which is told the microphone's rate twice.
+// Once it has hung up, the manager that comes with it plays nothing any more: this one also keeps
+// what it was handed.
+class Speaker extends WebSocketMediaManager {
+  constructor() {
+    super(undefined, MIC_HZ);
+    this.received = [];
+  }
+
+  bufferBotAudio(samples, id) {
+    this.received.push(...samples);
+    this.received.splice(0, this.received.length - KEPT);
+    return super.bufferBotAudio(samples, id);
+  }
+}
+
 function plain(value) {
   return value === undefined ? null : JSON.parse(JSON.stringify(value));
 }
@@ -66,17 +88,25 @@ window.rtvi = {
   seen: [],
   listener: null,
   transport: null,
+  speaker: null,
   client: null,
 
-  async make({ownTracks = false, ...options} = {}) {
+  async make({over = 'webrtc', ownTracks = false, ...options} = {}) {
     const callbacks = {
       onTrackStarted: (track, participant) => {
         if (!participant?.local) this.note('onTrackStarted', track.kind);
       },
     };
     for (const name of CALLBACKS) callbacks[name] = data => this.note(name, data);
-    const mediaManager = ownTracks ? new Microphone() : new WavMediaManager();
-    this.transport = new SmallWebRTCTransport({mediaManager});
+    if (over === 'websocket') {
+      this.speaker = new Speaker();
+      this.transport = new WebSocketTransport({
+        mediaManager: this.speaker, recorderSampleRate: MIC_HZ,
+      });
+    } else {
+      const mediaManager = ownTracks ? new Microphone() : new WavMediaManager();
+      this.transport = new SmallWebRTCTransport({mediaManager});
+    }
     this.client = new PipecatClient({
       transport: this.transport, callbacks, enableMic: true, enableCam: false, ...options,
     });
@@ -102,6 +132,11 @@ window.rtvi = {
     return this.timed(() => this.client.startBotAndConnect({endpoint, requestData}));
   },
 
+  // With what `startBot` was answered, or the like of it.
+  join(parameters) {
+    return this.timed(() => this.client.connect(parameters));
+  },
+
   connect(endpoint, requestData) {
     return this.timed(
       () => this.client.connect({webrtcRequestParams: {endpoint, requestData}}));
@@ -113,11 +148,15 @@ window.rtvi = {
 
   // Of the track that the connection has now: `onTrackStarted` is not told again of every new one.
   pitch() {
+    if (this.speaker) {
+      const analyser = this.speaker._wavStreamPlayer.analyser;
+      return analyser ? strongest(analyser) : {hz: 0, db: -200};
+    }
     const track = this.transport.pc?.getReceivers()[0]?.track;
     if (track && track !== this.listener?.track) {
       this.listener?.close();
       this.listener = new Listener(track);
     }
-    return this.listener?.strongest() ?? {hz: 0, db: -200};
+    return this.listener ? strongest(this.listener.analyser) : {hz: 0, db: -200};
   },
 };

@@ -38,6 +38,8 @@ async def serve(session: Session) -> None:
 
     @rtvi.message("heard")
     def what_was_heard(_: Any) -> Any:
+        if not heard:
+            return {"hz": 0.0, "peak": -1.0}
         samples = np.concatenate(heard)
         spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
         peak = float(np.abs(samples).max())
