@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from engine.sdk.backlog import Backlog, Piece
+from engine.sdk.flushes import Flushed, PendingFlush, heard_by
 from engine.sdk.marks import Mark, Marks, OpenMark
-from engine.sdk.resample import CHUNK_MS, Resampler, check_rate
+from engine.sdk.playable import Playable, Played, as_samples
+from engine.sdk.ring_rate import RingRate
 from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.audio_ring import Flushed as Answer
 from ipc.errors import BotRejected, ConfigError, SessionClosed
 from ipc.ring_handover import unsent
-from ipc.samples import AudioFrame, Pcm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,53 +29,7 @@ if TYPE_CHECKING:
     from ipc.audio_ring import BotRing
     from ipc.clock import Clock
 
-FLUSH_DEADLINE_S = 0.1
-# The peer's jitter buffer: what Chromium keeps on a calm path, and more by its own jitter.
-JITTER_BUFFER_US = 40_000
-JITTER_FACTOR = 4
-MAX_JITTER_BUFFER_US = 200_000
-Playable = AudioFrame | bytes | bytearray | memoryview | Pcm
-
-
-class Played(NamedTuple):
-    """What `play` did: it queued samples `start` to `end`; `cut` of those given never left.
-
-    Cursors of the ring. `mark` is there when one was asked for.
-    """
-
-    start: int
-    end: int
-    cut: int
-    mark: asyncio.Future[Mark] | None = None
-
-
-class Flushed(NamedTuple):
-    """What a flush left: `cursor` is the last sample sent, those that faded out included.
-
-    `heard` estimates the last one that the caller had heard at the call of `flush`. `exact` is
-    False when the worker did not answer in 100 ms: `cursor` is then the newest anchor's.
-    """
-
-    cursor: int
-    heard: int
-    exact: bool
-
-
-class _Flush:
-    """A flush that the worker has not answered."""
-
-    def __init__(self, flush_to: int, heard: int, overdue: Callable[[_Flush], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self.flush_to = flush_to
-        self._heard = heard
-        self.result: asyncio.Future[Flushed] = loop.create_future()
-        self._timer = loop.call_later(FLUSH_DEADLINE_S, overdue, self)
-
-    def answer(self, cursor: int, *, exact: bool) -> None:
-        """Tell whoever awaits it."""
-        self._timer.cancel()
-        if not self.result.done():
-            self.result.set_result(Flushed(cursor, min(self._heard, cursor), exact))
+__all__ = ["Flushed", "Playable", "Played", "Speech"]
 
 
 class Speech:
@@ -90,18 +43,18 @@ class Speech:
         self._waiters = waiters
         self._marks = Marks(on_mark)
         self._backlog = Backlog(media, self._marks, self._place_at)
-        self._resampler: Resampler | None = None
+        self._rate = RingRate()
         self._playing = asyncio.Lock()
-        # Whether what plays now, and what the resampler was fed last, survive a flush.
-        self._lasting = self._tail_lasts = False
+        # Whether what plays now survives a flush.
+        self._lasting = False
         # Whether the utterance ends behind the backlog, and where one ended last.
         self._ending = False
         self._end_at = -1
         self._flushes = 0
-        self._flushing: deque[_Flush] = deque()
+        self._flushing: deque[PendingFlush] = deque()
         # The newest flush, and the first one since the present play began.
-        self._newest: _Flush | None = None
-        self._cut_by: _Flush | None = None
+        self._newest: PendingFlush | None = None
+        self._cut_by: PendingFlush | None = None
         base = media.ring.speaker_base
         self._answered = Answer(base, base)
         self._heard: int = base
@@ -143,7 +96,7 @@ class Speech:
     ) -> Played:
         """Queue samples; see `Session.play`."""
         self._check_open()
-        data, hz = self._read(pcm, hz)
+        data, hz = as_samples(pcm, hz, self._ring.speaker)
         opened = self._marks.begin(mark) if mark is not None else None
         flushes = self._flushes if interruptible else None
         try:
@@ -181,7 +134,8 @@ class Speech:
                 continue
             if start < 0:
                 start = queued = ring.speaker_written
-                pieces = self._at_ring_rate(source, hz)
+                speaker, lasts = ring.speaker, flushes is None
+                pieces = self._rate.convert(source, hz, speaker, lasts=lasts)
             if not data:
                 following = next(pieces, None)
                 if following is None:
@@ -213,51 +167,6 @@ class Speech:
             left = min(max(start, sent), queued)
         return Played(start, queued, max(0, start + total - left), future)
 
-    def _at_ring_rate(self, source: memoryview, hz: int) -> Iterator[memoryview]:
-        """The samples at the ring's rate, behind the tail of what came before at another."""
-        speaker = self._ring.speaker
-        resampler = self._resampler
-        if resampler is not None and resampler.hz != hz:
-            self._resampler = None
-            yield resampler.drain()
-        if hz == speaker.hz:
-            yield source
-            return
-        step = hz * CHUNK_MS // 1000 * speaker.stride
-        for at in range(0, len(source), step):
-            if self._resampler is None:
-                self._resampler = Resampler(hz, speaker.hz, speaker.channels)
-            self._tail_lasts = self._lasting
-            yield self._resampler.feed(source[at : at + step])
-
-    def _read(self, pcm: Playable, hz: int | None) -> tuple[memoryview, int]:
-        """Whole samples as bytes, and their rate."""
-        speaker = self._ring.speaker
-        if isinstance(pcm, AudioFrame):
-            if pcm.channels != speaker.channels or hz not in (None, pcm.hz):
-                raise ConfigError(
-                    f"the frame has {pcm.hz} Hz and {pcm.channels} channels, the speaker "
-                    f"{speaker.channels}: choose equal ones for the Bot"
-                )
-            hz = pcm.hz
-            pcm = pcm.pcm
-        elif isinstance(pcm, np.ndarray):
-            if pcm.dtype != np.int16:
-                raise ConfigError(f"samples are int16, not {pcm.dtype}")
-            if pcm.shape[1:] not in ((), (speaker.channels,)):
-                raise ConfigError(
-                    f"an array has the shape (n,) or (n, {speaker.channels}), not {pcm.shape}"
-                )
-            pcm = np.ascontiguousarray(pcm).data
-        hz = speaker.hz if hz is None else hz
-        if hz != speaker.hz:
-            check_rate(hz)
-        data = memoryview(pcm)
-        data = data.cast("B") if data.nbytes else memoryview(b"")
-        if len(data) % speaker.stride:
-            raise ConfigError(f"{len(data)} bytes are no whole samples of {speaker.stride} bytes")
-        return data, hz
-
     def _want_room(self, samples: int) -> None:
         # A quarter of the ring at a time: waking for every freed frame would cost more than
         # it gains, and three quarters outlast any sensible pause of the writer.
@@ -288,13 +197,12 @@ class Speech:
 
     def _drain(self) -> None:
         """Let the resampler's tail follow, and the marks that stand in it."""
-        resampler, ring = self._resampler, self._ring
-        if resampler is not None:
-            self._resampler = None
-            tail = resampler.drain()
+        ring = self._ring
+        if self._rate.has_tail:
+            tail = self._rate.drain()
             written, count = ring.speaker_written, len(tail) // ring.speaker.stride
             marks = [(min(m.cursor - written, count), m) for m in self._marks.take_behind(written)]
-            self._backlog.add(Piece(tail, self._tail_lasts, marks))
+            self._backlog.add(Piece(tail, self._rate.lasts, marks))
 
     def _held(self) -> bool:
         """Whether what is new must wait: something that a flush may not take goes first."""
@@ -330,9 +238,7 @@ class Speech:
             self._backlog.add(Piece(memoryview(b""), True, [(0, mark)]))  # behind what lasts
             return
         cursor = self._ring.speaker_written
-        if self._resampler is not None:
-            cursor += self._resampler.held
-        self._place_at(mark, cursor)
+        self._place_at(mark, cursor + self._rate.held)
         self.settle()
 
     def _place_at(self, mark: OpenMark, cursor: int) -> None:
@@ -400,7 +306,7 @@ class Speech:
         flush_to = self._media.flush(round(fade_ms * ring.speaker.hz / 1000))
         self._flushes += 1
         self._drop_unwritten(flush_to)
-        flush = self._newest = _Flush(flush_to, heard, self._flush_overdue)
+        flush = self._newest = PendingFlush(flush_to, heard, self._flush_overdue)
         self._cut_by = self._cut_by or flush
         self._flushing.append(flush)
         self.settle()
@@ -411,18 +317,18 @@ class Speech:
         """What is not in the ring yet: the backlog and the resampler's tail."""
         self._ending = False
         self._backlog.drop(flush_to)
-        if self._resampler is not None and not self._lasting:
-            if self._tail_lasts:
+        if self._rate.has_tail and not self._lasting:
+            if self._rate.lasts:
                 self._drain()
             else:
-                self._resampler = None
+                self._rate.drop()
         for mark in self._marks.take_behind(flush_to):
             if self._lasting:  # of a tail that goes on; it moves with what was kept
                 self._backlog.add(Piece(memoryview(b""), True, [(0, mark)]))
             else:
                 self._marks.resolve(mark, played=False, cursor=flush_to)
 
-    def _flush_overdue(self, flush: _Flush) -> None:
+    def _flush_overdue(self, flush: PendingFlush) -> None:
         self.settle()  # this process may be the late one
         # It stays in the list: marks are decided by the answer, however late.
         flush.answer(min(self.position, flush.flush_to), exact=False)
@@ -430,12 +336,7 @@ class Speech:
     def _estimate_heard(self) -> int:
         """The last sample that the caller has heard by now."""
         anchor = self._ring.playback()
-        hz: int = self._ring.speaker.hz
-        buffer_us = min(JITTER_BUFFER_US + JITTER_FACTOR * anchor.jitter_us, MAX_JITTER_BUFFER_US)
-        since_us = max(0, self._clock.now_ns() - anchor.ns) // 1000
-        # The packet left at `ns`; its last sample is played 20 ms after its first.
-        behind_us = max(0, anchor.rtt_us // 2 + buffer_us + FRAME_MS * 1000 - since_us)
-        heard = anchor.cursor - behind_us * hz // 1_000_000
+        heard = heard_by(anchor, self._clock.now_ns(), self._ring.speaker.hz)
         if self._answered.sent < heard < self._answered.flush_to:
             heard = self._answered.sent  # nobody heard what was cut
         self._heard = min(max(self._heard, heard), anchor.cursor)
