@@ -32,7 +32,7 @@ FRAME_NS = FRAME_MS * NS_PER_MS
 MAX_BURST = 8
 # What may wait in the transport when the next chunk is due; the ring keeps the rest.
 MAX_WAITING_BYTES = 16 << 10
-# The estimate of what was heard counts this much for every peer (`engine.sdk.speech`), µs.
+# The estimate of what was heard counts this much for every peer (`engine.sdk.flushes`), µs.
 ASSUMED_BUFFER_US, JITTER_FACTOR = 60_000, 4
 
 
