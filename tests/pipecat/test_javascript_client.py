@@ -21,6 +21,8 @@ IMPORT = "from pipecat.runner.utils import create_transport"
 CHANGED = "from engine.integrations.pipecat import create_transport"
 STOCK = "pipecat.transports.smallwebrtc.transport"
 OURS = "engine.integrations.pipecat.transport"
+STOCK_WEBSOCKET = "pipecat.transports.websocket.fastapi"
+OUR_WEBSOCKET = "engine.integrations.pipecat.fastapi"
 
 
 @pytest.fixture(scope="session")
@@ -124,3 +126,37 @@ async def test_a_pipeline_goes_on_through_a_new_connection_and_another_worker(
         assert after["events"] == ["connected"]  # our fault is no farewell of the caller's
         assert len(await client.said("onBotReady")) == 1
         assert await client.said("onDisconnected") == []
+
+
+@pytest.mark.parametrize("transport", [STOCK_WEBSOCKET, OUR_WEBSOCKET])
+async def test_a_client_over_websocket_calls_a_pipeline_twice(
+    transport: str,
+    changed: Path,
+    runtime_dir: Path,
+    namespace: str,
+    bundled: Path,
+    tmp_path: Path,
+) -> None:
+    bot = changed if transport == OUR_WEBSOCKET else BOT
+    async with calling(bot, runtime_dir, namespace, bundled, tmp_path, over="websocket") as client:
+        for number in range(2):
+            data = {"call": number}
+            timed = await client.start(transport="websocket", body=data)
+
+            print(f"startBotAndConnect to bot-ready: {timed['ms']:.0f} ms")
+            assert timed["ready"]["about"]["library"] == "pipecat-ai"
+            who = await client.ask("who")
+            assert who["transport"] == transport
+            assert who["request_data"] == data
+            assert who["events"] == ["connected"]
+            await client.bot_hears_tone()
+            await client.receives_tone(MIC_HZ)
+            assert await client.ask("echo", LARGE) == LARGE
+            await client.ask("say", LARGE)
+            assert (await client.hears("onServerMessage", number + 1))[number] == LARGE
+            if number == 0:
+                await client.disconnect()
+            else:
+                await client.run("() => rtvi.client.disconnectBot()")
+            await client.hears("onDisconnected", number + 1)
+            await client.idle()
