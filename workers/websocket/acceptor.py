@@ -37,6 +37,8 @@ HEAD_DEADLINE_S = 5.0
 CLAIM_DEADLINE_S = 5.0
 # Connections that are no WebSockets yet.
 MAX_WAITING = 64
+# A hundred times what speech takes, and less than a worker has time for.
+MAX_FRAMES_PER_S = 5_000
 # An answer has so long to leave.
 GOODBYE_S = 1.0
 # After the system could not give us a connection (it has no descriptors left, for one).
@@ -219,6 +221,7 @@ class Acceptor:
             ping_timeout_s=wanted.websocket.ping_timeout_s,
             close_timeout_s=wanted.websocket.close_timeout_s,
             data_is_life=True,
+            max_frames_per_s=MAX_FRAMES_PER_S,
         )
 
     def _count(self, code: str) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_RECEIVED_BYTES = 256 << 10
 # What one slot handles of one connection.
 MAX_DRAIN_BYTES = 64 << 10
+MAX_DRAIN_FRAMES = 32
 PIECE_BYTES = 16 << 10
 # What may wait for a server that does not read: then messages are refused.
 MAX_UNSENT_BYTES = 1 << 20
@@ -58,8 +59,12 @@ class Connection(asyncio.Protocol):
         ping_timeout_s: float | None = None,
         close_timeout_s: float = 1.0,
         data_is_life: bool = False,
+        max_frames_per_s: int = 0,
     ) -> None:
-        """With `data_is_life` whatever comes counts as much as the answer to a ping."""
+        """With `data_is_life` whatever comes counts as much as the answer to a ping.
+
+        Who sends more than `max_frames_per_s` (0: any number) is not listened to any longer.
+        """
         self.protocol = protocol
         self._sockets = sockets
         self._clock = clock
@@ -81,6 +86,10 @@ class Connection(asyncio.Protocol):
         self.received = self.received_bytes = self.sent = self.sent_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._received: deque[bytes] = deque()
+        # Whether all that is left of it is a frame's beginning that does not say its length yet.
+        self._incomplete = False
+        self._max_frames_per_s = max_frames_per_s
+        self._second = self._frames = 0
         self._waiting_bytes = 0
         self._paused = False
         self._lost = False
@@ -91,7 +100,8 @@ class Connection(asyncio.Protocol):
         self._framing: Framing | None = None
         self._masks = Masks() if protocol.side is Side.CLIENT else None
         self._handshake = b""
-        self._parts: list[bytes | bytearray | memoryview] = []
+        # What has come of a message in fragments; None while there is none.
+        self._parts: bytearray | None = None
         self._text = False
         self._events: deque[object] = deque()
         self._ping_due_ns = NEVER_NS
@@ -119,6 +129,7 @@ class Connection(asyncio.Protocol):
             self._take_response()
             return
         self._received.append(data)
+        self._incomplete = False
         self._waiting_bytes += len(data)
         if self._waiting_bytes > MAX_RECEIVED_BYTES and self._transport is not None:
             self._paused = True
@@ -131,6 +142,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """No more will come; what has come is still handled."""
         self._lost = True
+        self._incomplete = False
         if self._aborting is not None:
             self._aborting.cancel()
         self.gone.set()
@@ -170,31 +182,39 @@ class Connection(asyncio.Protocol):
 
     def drain(self, now_ns: int) -> bool:
         """Handle some of what has come; whether more is left that can be handled now."""
-        left = MAX_DRAIN_BYTES
+        left, frames = MAX_DRAIN_BYTES, MAX_DRAIN_FRAMES
         if self._received:
             self._heard_ns = now_ns
-        while left > 0:
+        while True:
             while self._events:
                 if self.is_full():
                     return False  # `resume` says when it is not
                 self._take(self._events.popleft(), now_ns)
-            if not self._received:
+            if not self._received or left <= 0 or frames <= 0:
                 break
             piece = self._received.popleft()
-            if len(piece) > PIECE_BYTES:
+            framing = self._framing
+            if framing is not None:
+                message = None
+                if self._parts is None and self.protocol.state is OPEN and not self.is_full():
+                    message = framing.whole(piece)
+                if message is not None:
+                    self._waiting_bytes -= len(piece)
+                    left -= len(piece)
+                    frames -= 1
+                    self._count(1, now_ns)
+                    self._give(message, message, now_ns)
+                    continue
+                piece, count = self._cut(framing, piece, frames)
+                if not piece:
+                    break
+                frames -= count
+                self._count(count, now_ns)
+            elif len(piece) > PIECE_BYTES:
                 self._received.appendleft(piece[PIECE_BYTES:])
                 piece = piece[:PIECE_BYTES]
             self._waiting_bytes -= len(piece)
             left -= len(piece)
-            framing = self._framing
-            if framing is not None:
-                message = None
-                if not self._parts and self.protocol.state is OPEN and not self.is_full():
-                    message = framing.whole(piece)
-                if message is not None:
-                    self._give(message, message, now_ns)
-                    continue
-                framing.follow(piece)
             if not self.protocol.reader.eof:
                 self.protocol.receive_data(piece)
                 self._events.extend(self.protocol.events_received())
@@ -206,11 +226,35 @@ class Connection(asyncio.Protocol):
             self._paused = False
             if self._transport is not None and not self._lost:
                 self._transport.resume_reading()
-        return bool(self._received or self._events)
+        return bool(self._events) or bool(self._received and not self._incomplete)
+
+    def _cut(self, framing: Framing, data: bytes, frames: int) -> tuple[bytes, int]:
+        """The first of these bytes, in which at most `frames` begin, and how many do.
+
+        The others are put back. Nothing while the beginning of a frame does not say its length.
+        """
+        size, count = framing.cut(data[:PIECE_BYTES], frames)
+        while not size and self._received:
+            data += self._received.popleft()
+            size, count = framing.cut(data[:PIECE_BYTES], frames)
+        if not size and self._lost:  # it never will
+            return data, 0
+        self._incomplete = not size
+        if size < len(data):
+            self._received.appendleft(data[size:])
+        return data[:size], count
+
+    def _count(self, frames: int, now_ns: int) -> None:
+        second = now_ns // NS_PER_S
+        if second != self._second:
+            self._second, self._frames = second, 0
+        self._frames += frames
+        if self._max_frames_per_s and self._frames > self._max_frames_per_s:
+            self.end("too_many_messages", CloseCode.POLICY_VIOLATION)
 
     def resume(self) -> None:
         """Whoever takes what comes has room again."""
-        if self._received or self._events:
+        if self._events or (self._received and not self._incomplete):
             self._wait_for_slot()
 
     def failed(self) -> None:
@@ -232,14 +276,13 @@ class Connection(asyncio.Protocol):
         if opcode is not Opcode.CONT:
             self._text = opcode is Opcode.TEXT
             if not event.fin:
-                self._parts = [data]
+                self._parts = bytearray(data)
                 return
-        else:
-            self._parts.append(data)
+        elif self._parts is not None:
+            self._parts += data
             if not event.fin:
                 return
-            data = b"".join(self._parts)
-            self._parts = []
+            data, self._parts = bytes(self._parts), None
         message: str | bytes = data
         if self._text:
             try:
@@ -264,7 +307,8 @@ class Connection(asyncio.Protocol):
             since_ns = max(self._pinged_ns, self._heard_ns if self._data_is_life else 0)
             overdue = now_ns - since_ns >= self._ping_timeout_ns
             # The answer may be among what has come and was not handled yet.
-            if overdue and not (self._waiting_bytes or self._events):
+            waits = self._events or (self._received and not self._incomplete)
+            if overdue and not waits:
                 self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
             return
         self._pings += 1

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ipc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +47,23 @@ class Sockets:
         """It has received something."""
         self._waiting[connection] = None
 
-    def drain(self, now_ns: int) -> None:
-        """Handle what has come, of each connection no more than a slot has time for."""
+    def drain(self, now_ns: int, is_late: Callable[[], bool] = lambda: False) -> None:
+        """Handle what has come, of each connection no more than a slot has time for.
+
+        When the slot is over (`is_late`), those that are left come first in the next one.
+        """
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
-        for connection in waiting:
+        again: list[Drained] = []
+        left = iter(waiting)
+        for connection in left:
             try:
                 if connection.drain(now_ns):
-                    self._waiting[connection] = None
+                    again.append(connection)
             except Exception:
                 log.exception("a WebSocket failed")
                 connection.failed()
+            if is_late():
+                break
+        self._waiting = dict.fromkeys([*left, *self._waiting, *again])

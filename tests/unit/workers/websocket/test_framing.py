@@ -64,9 +64,9 @@ def test_in_the_middle_of_a_frame_nothing_is_a_message() -> None:
     inner = frame(Opcode.BINARY, bytes(200))
     outer = frame(Opcode.BINARY, bytes(10) + inner + bytes(10))
     framing = Framing(masked=False, max_bytes=None)
-    framing.follow(outer[:14])
+    assert framing.cut(outer[:14], 9) == (14, 1)
     assert framing.whole(inner) is None
-    framing.follow(outer[14:])
+    assert framing.cut(outer[14:], 9) == (len(outer) - 14, 0)
     assert framing.whole(inner) == bytes(200)
 
 
@@ -84,10 +84,13 @@ def test_messages_are_the_same_however_their_bytes_are_cut(
     for opcode, size in said:
         payload = bytes(size if opcode is not Opcode.PING else size % 126)
         data += Frame(opcode, payload).serialize(mask=True)
+    counted, size = 0, 0
     while data:
-        piece = data[: rng.choice((1, 2, 3, 7, 50, 200, 1_000))]
-        data = data[len(piece) :]
-        framing.follow(piece)
+        size += rng.choice((1, 2, 3, 7, 50, 200, 1_000))
+        taken, count = framing.cut(data[:size], rng.choice((1, 2, 9)))
+        data, counted = data[taken:], counted + count
+        size = max(0, min(size, len(data) + taken) - taken)
+    assert counted == len(said)
     # Behind whole frames the next one begins anew.
     assert framing.whole(Frame(Opcode.BINARY, bytes(333)).serialize(mask=True)) == bytes(333)
 
