@@ -71,6 +71,8 @@ CLOSE_DEADLINE_S = 0.5
 # offer begins a dialogue, in which every answer counts.
 FEW_SESSIONS = 8
 DIALOGUE_NS = NS_PER_S
+# WebSockets are drained until so shortly before the next slot.
+DRAIN_RESERVE_NS = NS_PER_MS
 
 
 class Worker:
@@ -208,7 +210,7 @@ class Worker:
         """In each slot, when all have sent: what has come, and what has not."""
         self._mux.drain()
         now_ns = self._clock.now_ns()
-        self._sockets.drain(now_ns)
+        self._sockets.drain(now_ns, self._slot_is_over)
         overdue = [
             session
             for session in self._sessions.values()
@@ -221,6 +223,9 @@ class Worker:
             except Exception:
                 self._pacer.remove(session)
                 self._session_failed(session)
+
+    def _slot_is_over(self) -> bool:
+        return self._pacer.due_ns - self._clock.now_ns() < DRAIN_RESERVE_NS
 
     def _beat(self, now_ns: int) -> None:
         pacer = self._pacer
