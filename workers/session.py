@@ -1,35 +1,25 @@
 """A session as its worker sees it: a leg, the rings of the bot of the moment, their bell.
 
 The session joins the two sides and knows neither the engine nor a socket: what it has to
-tell goes out through `Report`.
+tell goes out through `Reports`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
-import heapq
-import itertools
-import json
 import logging
-import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
-from ipc.clock import NS_PER_MS
-from ipc.codec import Codec
-from ipc.errors import BotRejected, ProtocolError, StateError
-from ipc.messages import AppMessage, Candidate, LegState, Message, RawMessage, TrackStatus
-from ipc.segment import Segment
-from ipc.wire import check_data
+from ipc.errors import BotRejected, StateError
 from workers import stats
 from workers.background import Background
+from workers.held_messages import HeldMessages
+from workers.reports import Reports
 from workers.sounds import Sounds
 from workers.totals import Totals
-from workers.webrtc.data_channel import MAX_TEXT_BYTES, Unread, as_read
+from workers.webrtc.data_channel import as_read
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -38,95 +28,25 @@ from workers.websocket.caller import CallerPeer
 from workers.websocket.peer import WebsocketPeer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
-    from ipc.bell import BellRope
     from ipc.clock import Clock
+    from ipc.codec import Codec
     from ipc.ice_server import IceServer
+    from ipc.messages import Candidate
     from ipc.sound_file import SoundFile
     from ipc.stats import AnyRecord
     from ipc.websocket import Websocket
     from workers.leg import Leg, LegSender
+    from workers.reports import Report
+    from workers.rings import Rings
     from workers.udp_mux import UdpMux
     from workers.websocket.connection import Connection
     from workers.websocket.sockets import Sockets
 
 log = logging.getLogger(__name__)
 
-# Messages that wait for their sample: so many, and so much as JSON.
-MAX_HELD = 256
-MAX_HELD_BYTES = 4 << 20
 CLAIM_DEADLINE_S = 1.0
-RING_AGAIN_NS = 100 * NS_PER_MS
-
-
-class Report(Protocol):
-    """How a session speaks to the engine."""
-
-    def __call__(self, message: Message) -> object:
-        """Send a notification."""
-        ...
-
-
-async def _nothing() -> None:
-    pass
-
-
-class Rings:
-    """The rings of one bot epoch, in a shared segment or in private memory."""
-
-    def __init__(
-        self,
-        spec: RingSpec,
-        segment_name: str,
-        rope: BellRope | None,
-        old: WorkerRing | None = None,
-    ) -> None:
-        """Make rings; those of an earlier bot (`old`) of the same shape go on in them.
-
-        When they cannot be made, no segment is left, and `rope` is still the caller's.
-        """
-        self.epoch = spec.epoch
-        self.rope = rope
-        self.on_close: Callable[[], None] = lambda: None
-        self.claimed: Callable[[], Awaitable[None]] = _nothing
-        self.codec = Codec()
-        if old is not None:
-            old.apply_flush()
-        self.continues = old is not None and old.fits(spec)
-        if old is not None and self.continues:
-            spec = dataclasses.replace(spec, mic_base=old.mic_read, speaker_base=old.taken)
-        size = size_bytes(spec)
-        self._segment = Segment.create(segment_name, size) if segment_name else None
-        buffer = self._segment.buffer if self._segment else memoryview(bytearray(size))
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._remove)
-            self.ring = WorkerRing.format(buffer, spec, os.getpid())
-            undo.callback(self.ring.release)
-            if old is not None and self.continues:
-                self.ring.preload(old)
-            self.bot_end = None if self._segment else BotRing(buffer)
-            undo.pop_all()
-
-    def attach(self) -> None:
-        """The bot has mapped the segment: its name is not needed any more."""
-        if self._segment is not None:
-            self._segment.unlink()
-
-    def close(self) -> None:
-        """Give everything back."""
-        self.on_close()
-        if self.bot_end is not None:
-            self.bot_end.release()
-        self.ring.release()
-        self._remove()
-        if self.rope is not None:
-            self.rope.let_go()
-
-    def _remove(self) -> None:
-        if self._segment is not None:
-            self._segment.unlink()
-            self._segment.close()
 
 
 class Session:
@@ -156,13 +76,8 @@ class Session:
         # Offers and candidates are carried out one at a time, in the order they came.
         self.signaling = asyncio.Lock()
         self._clock = clock
-        self._report = report
-        self._held: list[tuple[int, int, Any, int]] = []
-        self._held_bytes = 0
-        self._order = itertools.count()
-        self._bell_due = False
-        self._rung_for = NEVER
-        self._ring_again_ns = 0
+        self._reports = Reports(session_id, report, self._mic_cursor)
+        self._held = HeldMessages(session_id)
         self._flush_ack = 0
         self._flushes = stats.Flushes()
         self._totals = Totals()
@@ -192,9 +107,9 @@ class Session:
             receiver=Receiver(self._clock, self._mic_grew, sender.heard),
             on_state=self._leg_changed,
             on_message=self._caller_said,
-            on_track_status=self._track_changed,
+            on_track_status=self._reports.track_changed,
             clock=self._clock,
-            on_silent=self._caller_silent,
+            on_silent=self._reports.caller_silent,
         )
         try:
             answer = await peer.answer(sdp)
@@ -231,7 +146,7 @@ class Session:
             self._clock,
             on_state=self._leg_changed,
             on_mic=self._mic_grew,
-            on_message=self._server_said,
+            on_message=self._reports.server_said,
         )
         self.leg = self.websocket = peer
         self._join()
@@ -278,30 +193,8 @@ class Session:
             self.dropped_messages += 1
         elif rings.ring.speaker_sent >= at:
             self._send_now(data)
-        else:
-            self._hold(at, data)
-
-    def _hold(self, at: int, data: Any) -> None:
-        try:
-            # Bytes inside may still be sent in another wire form: here only the size matters.
-            size = len(data) if isinstance(data, bytes) else len(json.dumps(data, default=str))
-        except (TypeError, ValueError) as error:
+        elif not self._held.add(at, data):
             self.dropped_messages += 1
-            log.warning("message to the caller of %s cannot be sent: %s", self.id, error)
-            return
-        full = len(self._held) >= MAX_HELD or self._held_bytes + size > MAX_HELD_BYTES
-        if size > MAX_TEXT_BYTES:
-            log.warning("a message of %d bytes to the caller of %s is dropped", size, self.id)
-        if full or size > MAX_TEXT_BYTES:
-            self.dropped_messages += 1
-            return
-        self._held_bytes += size
-        heapq.heappush(self._held, (at, next(self._order), data, size))
-
-    def _next_held(self) -> Any:
-        _, _, data, size = heapq.heappop(self._held)
-        self._held_bytes -= size
-        return data
 
     def _send_now(self, data: Any) -> None:
         if self.leg is None:
@@ -315,25 +208,7 @@ class Session:
 
     def _leg_changed(self, leg: Leg, state: State) -> None:
         if leg is self.leg:
-            reasons: dict[str, str] = {"lost": "lost", "closed": "caller_left"}
-            reason = leg.fault or reasons.get(state, "")
-            self._report(
-                LegState(
-                    session=self.id,
-                    state=state,
-                    reason=reason,
-                    close_code=leg.close_code,
-                    close_reason=leg.close_reason,
-                )
-            )
-
-    def _server_said(self, data: str | bytes, cursor: int) -> None:
-        text = isinstance(data, str)
-        raw = data.encode() if isinstance(data, str) else data
-        self._report(RawMessage(session=self.id, data=raw, text=text, cursor=cursor))
-
-    def _caller_silent(self) -> None:
-        log.warning("nothing has come from the caller of %s for 2 s", self.id)
+            self._reports.leg_changed(leg, state)
 
     def _caller_wrote(self, text: str | bytes, cursor: int) -> None:
         """The text of an app message came over a WebSocket."""
@@ -341,28 +216,8 @@ class Session:
         self._caller_said(as_read(text), cursor)
 
     def _caller_said(self, data: Any, cursor: int | None = None) -> None:
-        unread = isinstance(data, Unread)
-        if unread:
-            data = str(data)
-        try:
-            check_data(data)
-        except ProtocolError:
-            if self.leg is not None:
-                self.leg.data.malformed += 1
-            return
-        if cursor is None:
-            cursor = self._mic_cursor()
-        self._report(AppMessage(session=self.id, data=data, cursor=cursor, unread=unread))
-
-    def _track_changed(self, receiver_index: int, enabled: bool) -> None:
-        self._report(
-            TrackStatus(
-                session=self.id,
-                receiver_index=receiver_index,
-                enabled=enabled,
-                cursor=self._mic_cursor(),
-            )
-        )
+        if not self._reports.caller_said(data, cursor) and self.leg is not None:
+            self.leg.data.malformed += 1
 
     def _mic_cursor(self) -> int:
         return self.rings.ring.mic_written if self.rings else 0
@@ -403,9 +258,7 @@ class Session:
                 rings.ring.continue_from(old.ring)
             else:
                 self._held.clear()
-                self._held_bytes = 0
         self._flush_ack = rings.ring.flush_ack
-        self._rung_for = NEVER
         self._join()
         if old is not None:
             old.close()
@@ -484,40 +337,24 @@ class Session:
         ring.beat(now_ns)
         if self.leg is None or not self.leg.sender.sending:
             ring.apply_flush()
-        if ring.flush_ack != self._flush_ack:
+        flushed = ring.flush_ack != self._flush_ack
+        if flushed:
             self._flush_ack = ring.flush_ack
             self._flushes.answered(ring.flush_asked_ns, self._clock.now_ns())
-            self._bell_due = True
             self._release_held(ring.flush_sent)
-            while self._held and self._held[0][0] <= self._flush_ack:
-                self._next_held()
-                self.dropped_messages += 1
+            self.dropped_messages += sum(1 for _ in self._held.due(self._flush_ack))
         sent = ring.speaker_sent
-        self._release_held(sent)
-        wanted = min(ring.speaker_want, ring.speaker_mark)
-        # Once is enough, for a bell costs more than the packet: a bot that is busy burning its
-        # GIL leaves the word as it is for many frames. Now and then again, should one get lost.
-        if sent >= wanted and (wanted != self._rung_for or now_ns >= self._ring_again_ns):
-            self._rung_for = wanted
-            self._ring_again_ns = now_ns + RING_AGAIN_NS
-            if rings.rope is not None:
-                rings.rope.pull_later()
-        if self._bell_due and rings.rope is not None:
-            self._bell_due = False
-            rings.rope.pull()
+        if self._held:
+            self._release_held(sent)
+        rings.left(sent, now_ns, flushed=flushed)
 
     def _release_held(self, sent: int) -> None:
-        while self._held and self._held[0][0] <= sent:
-            self._send_now(self._next_held())
+        for data in self._held.due(sent):
+            self._send_now(data)
 
     def _mic_grew(self) -> None:
-        rings = self.rings
-        if rings is None or rings.rope is None:
-            return
-        ring = rings.ring
-        if ring.mic_written >= ring.mic_want:
-            self._bell_due = False
-            rings.rope.pull()
+        if self.rings is not None:
+            self.rings.mic_grew()
 
     def stats(self, unix_ns: int) -> list[AnyRecord]:
         """How the session does at `unix_ns`; see `ipc.stats`."""
@@ -525,22 +362,18 @@ class Session:
 
     def _counted(self, unix_ns: int) -> list[AnyRecord]:
         """The records of the caller's connection of the moment."""
-        peer = self.peer
+        peer, dropped = self.peer, self.dropped_messages
+        ring = self.rings.ring if self.rings is not None else None
         if self.websocket is not None:
-            ring = self.rings.ring if self.rings is not None else None
-            return [
-                websocket_stats.record(
-                    self.websocket, ring, self._flushes, self.dropped_messages, unix_ns
-                )
-            ]
+            return [websocket_stats.record(self.websocket, ring, self._flushes, dropped, unix_ns)]
         return stats.records(
             stats.Sources(
                 sender=peer.sender if peer is not None else None,
                 receiver=peer.receiver if peer is not None else None,
                 pair=peer.pair if peer is not None else None,
-                ring=self.rings.ring if self.rings is not None else None,
+                ring=ring,
                 flushes=self._flushes,
-                dropped_messages=self.dropped_messages,
+                dropped_messages=dropped,
                 datagrams=self._mux.received,
                 dropped=self._mux.dropped,
                 data=peer.data if peer is not None else None,

@@ -54,7 +54,8 @@ from workers.garbage import Garbage
 from workers.gate import Gate
 from workers.pacer import Pacer
 from workers.priority import raise_priority
-from workers.session import Rings, Session
+from workers.rings import Rings
+from workers.session import Session
 from workers.sounds import Sounds
 from workers.timer import new_timer
 from workers.udp_mux import UdpMux

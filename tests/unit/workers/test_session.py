@@ -14,7 +14,9 @@ from ipc.errors import BotRejected, SdpRejected, StateError
 from ipc.messages import AppMessage, LegState, Message, TrackStatus
 from tests.fakes.peer import FakePeer
 from tests.support import until
-from workers.session import MAX_HELD, Rings, Session
+from workers.held_messages import MAX_HELD
+from workers.rings import Rings
+from workers.session import Session
 from workers.webrtc.data_channel import Unread
 
 if TYPE_CHECKING:

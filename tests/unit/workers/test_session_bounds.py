@@ -13,7 +13,9 @@ from ipc.audio_ring import RingSpec, WorkerRing
 from ipc.segment import names_of, new_name
 from tests.fakes.peer import FakePeer
 from tests.support import until
-from workers.session import MAX_HELD_BYTES, Rings, Session
+from workers.held_messages import MAX_HELD_BYTES
+from workers.rings import Rings
+from workers.session import Session
 from workers.webrtc.data_channel import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ async def test_a_message_that_no_caller_takes_is_not_held(session: Session, data
     session.say(data, FAR)
 
     assert session.dropped_messages == 1
-    assert session._held == []
+    assert len(session._held) == 0
     await session.close("end")
 
 
