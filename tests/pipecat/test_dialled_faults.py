@@ -76,6 +76,7 @@ async def test_one_odd_message_makes_nobody_deaf(kind: Any, message: str | bytes
             assert not hears(call.before, 900)
         else:
             await until(lambda: hears(call.before, 900), 20)
+            await until(lambda: call.before.of(TextFrame), 5)
             assert [frame.text for frame in call.before.of(TextFrame)] == ["and on"]
             assert call.events() == ["on_connected"]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pipecat.frames.frames
 from pipecat.frames.frames import (
+    Frame,
     InputAudioRawFrame,
     InputTransportMessageFrame,
     InterruptionFrame,
@@ -27,8 +28,11 @@ from engine.integrations.pipecat.params import TransportParams, shared
 from engine.transports.websocket import client as documented
 from engine.transports.websocket.client import WebsocketClientCallbacks
 from engine.transports.websocket.params import DialParams
+from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
+    from pipecat.processors.frame_processor import FrameDirection
+
     from engine.sdk import WebsocketSession
 
 __all__ = [
@@ -41,8 +45,6 @@ __all__ = [
 ]
 
 DIALLED = ("add_wav_header", "additional_headers", *DialParams.model_fields)
-# Within which another Pipecat answers an interruption: a round trip and a pause of its loop.
-ANSWER_S = 1.0
 EVENTS = ("on_connected", "on_disconnected", "on_reconnecting", "on_reconnected")
 
 
@@ -67,22 +69,6 @@ class WebsocketClientSession(documented.WebsocketClientSession):
         given = documented.WebsocketClientParams(**shared(params, *DIALLED), serializer=serializer)
         super().__init__(uri, given, callbacks, transport_name)
 
-        # Until when an interruption of the server's is the answer to one of ours.
-        self._answer_until = 0.0
-
-    def interrupted(self) -> None:
-        """An interruption leaves for the server. Another Pipecat sends one back, which is none."""
-        self._answer_until = asyncio.get_running_loop().time() + ANSWER_S
-
-    async def frame_of(self, message: str | bytes) -> Any:
-        """What a message holds, as a frame of Pipecat's, or None. It never fails for it."""
-        frame = await super().frame_of(message)
-        if isinstance(frame, InterruptionFrame):
-            until, self._answer_until = self._answer_until, 0.0
-            if asyncio.get_running_loop().time() < until:
-                return None
-        return frame
-
     def _reader(self) -> Any:
         return self._params.serializer
 
@@ -101,8 +87,7 @@ class WebsocketClientInputTransport(InputTransport):
 
     async def start(self, frame: StartFrame) -> None:
         """Pass on what is said, from its first sample on."""
-        if self._attachment.held:  # else its setup has failed, and was told
-            await self._client.open_media()
+        await _open_media(self)
         await super().start(frame)
         self._started.set()
 
@@ -131,15 +116,25 @@ class WebsocketClientOutputTransport(OutputTransport):
         super().__init__(session, params)
         self._transport = transport
 
-    def _interrupt(self, frame: InterruptionFrame) -> None:
-        self._client.interrupted()
-        super()._interrupt(frame)
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Send, or pass on."""
+        if isinstance(frame, InterruptionFrame):
+            self._client.interrupted()
+        await super().process_frame(frame, direction)
 
     async def start(self, frame: StartFrame) -> None:
         """Take frames."""
-        if self._attachment.held:  # else its setup has failed, and was told
-            await self._client.open_media()
+        await _open_media(self)
         await super().start(frame)
+
+
+async def _open_media(end: WebsocketClientInputTransport | WebsocketClientOutputTransport) -> None:
+    if not end._attachment.held:  # its setup has failed, and was told
+        return
+    try:
+        await end._client.open_media()
+    except BackbeatError as error:
+        await end.push_error(f"there is no audio: {error.message}", error)
 
 
 class WebsocketClientTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
@@ -147,7 +142,8 @@ class WebsocketClientTransport(BaseTransport):  # type: ignore[misc]  # Pipecat 
 
     Events: on_connected(transport, websocket), on_disconnected(transport, websocket), the latter
     once, when the server has left and is not dialled again; not when the pipeline ends. With
-    `WebsocketClientParams(reconnect=True)` also on_reconnecting and on_reconnected.
+    `WebsocketClientParams(reconnect=True)` also on_reconnecting and on_reconnected. A server
+    that is lost without a farewell is told upstream as an ErrorFrame too; the pipeline goes on.
     """
 
     def __init__(self, uri: str, params: PipecatParams | None = None) -> None:
@@ -193,6 +189,10 @@ class WebsocketClientTransport(BaseTransport):  # type: ignore[misc]  # Pipecat 
         await self._call_event_handler("on_connected", websocket)
 
     async def _on_disconnected(self, websocket: Any) -> None:
+        end, fault = self._output or self._input, self._session.fault
+        if end is not None and fault:
+            error = BackbeatError(f"the connection to the server is lost: {fault}", code=fault)
+            await end.push_error(error.message, error)
         await self._call_event_handler("on_disconnected", websocket)
 
     async def _on_reconnecting(self, websocket: Any) -> None:
