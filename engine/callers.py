@@ -112,7 +112,7 @@ class Callers:
                     await session.closed.wait()
             raise
         self._sessions.begin(session)
-        self._sessions.keep_attaching(session, opened)
+        self._sessions.keep(session, self._sessions.attach(session, opened))
         return session.id
 
     async def _come_back(self, session: Session, worker: WorkerHandle, caller: int) -> str:

@@ -136,7 +136,7 @@ class Sessions:
             raise cause from None
         answer, opened = answering.result(), opening.result()
         self.begin(session)
-        self.keep_attaching(session, opened)
+        self.keep(session, self.attach(session, opened))
         return answer, session.pc_id
 
     async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
@@ -256,11 +256,7 @@ class Sessions:
         except BackbeatError as error:
             self.fail(session, error)
 
-    def keep_attaching(self, session: Session, opened: RingOpened) -> None:
-        """Find the session a bot, beginning with the one for which these rings were made."""
-        self.keep(session, self._attach(session, opened))
-
-    async def _attach(self, session: Session, opened: RingOpened) -> None:
+    async def attach(self, session: Session, opened: RingOpened) -> None:
         """Offer the session to one bot after the other until one has attached.
 
         `opened` are the rings that were made for the first of them.

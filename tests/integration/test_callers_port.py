@@ -6,12 +6,17 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 import engine.server
+from engine import embedded
 from engine.config import load
 from engine.server import Engine, _listen
 from ipc.errors import ConfigError
+from tests.fakes.bot import echo_bot, serving
+from tests.fakes.websocket_caller import WebsocketCaller
 
 if TYPE_CHECKING:
     import socket
@@ -63,3 +68,19 @@ async def test_an_embedded_engine_listens_only_when_told() -> None:
     assert await listening() is None
     with closing(await listening(ws_port=0)) as listener:  # type: ignore[type-var]
         assert port_of(listener)
+
+
+async def test_callers_of_an_embedded_engine_come_past_the_application() -> None:
+    application = FastAPI()
+    async with (
+        embedded.Engine(workers=1, spare_workers=0, ws_port=0, priority="none") as running,
+        serving(echo_bot(), running.endpoint),
+    ):
+        application.include_router(running.router)
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            answer = await client.post("/start", json={"transport": "websocket"})
+        found = answer.json()
+        async with WebsocketCaller(found["wsUrl"], found["token"]) as caller:
+            caller.speak(440)
+            await caller.hears_tone(440)
