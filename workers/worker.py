@@ -199,7 +199,8 @@ class Worker:
             except Exception:
                 log.exception("the media streams failed")
         now_ns = clock.now_ns()
-        self._mux.watch(len(self._sessions) < FEW_SESSIONS or now_ns < self._dialogue_until_ns)
+        few = not self._mux.busy or len(self._sessions) < FEW_SESSIONS
+        self._mux.watch(few or now_ns < self._dialogue_until_ns)
         if now_ns >= self._beat_due_ns:
             self._beat(now_ns)
         if self._gate:

@@ -373,3 +373,22 @@ async def test_media_of_a_relay_comes_through_the_same_buffer(setup: Setup) -> N
     setup.mux.inject(b"\x80relayed", setup.one)
     setup.mux.inject(bytes(5_000), setup.one)
     assert setup.one.got == [b"\x80relayed"]
+
+
+async def test_while_nobody_calls_this_way_only_the_loop_reads(clock: ManualClock) -> None:
+    mux = UdpMux(clock, OpenGate(), lambda: clock.now_ns() + NS_PER_S)  # type: ignore[arg-type]
+    port = mux.open([HERE], [], all_of_them=True)
+    caller = Caller(port)
+    mux.watch(True)
+    caller.socket.send(b"\xff")
+    mux.drain()
+    assert mux.received == 0
+    await until(lambda: mux.received == 1)
+    leg = Leg(mux, "name", clock)
+    caller.socket.send(b"\xff")
+    mux.drain()
+    assert (mux.busy, mux.received) == (True, 2)
+    mux.forget(leg)
+    assert not mux.busy
+    mux.close()
+    caller.socket.close()
