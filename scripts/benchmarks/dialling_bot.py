@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from engine.sdk import WebsocketSession
 
 SHORT_S = 0.3
+CHUNK_MS = 40
+"""What the far end sends at once; Pipecat too hands it on as it came."""
 REGISTERED_S = 20.0
 
 job = Job.from_environment()
@@ -59,13 +61,18 @@ async def converse(session: WebsocketSession) -> None:
         if job.mode == "flush":
             await bots.flush_at_random(session)
         elif job.mode == "hear":
-            await bots.hear(session)
+            await _hear(session)
         elif job.mode == "talk":
             await bots.talk(session)
         else:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(bots.hear(session))
+                tasks.create_task(_hear(session))
                 tasks.create_task(_talk(session))
+
+
+async def _hear(session: WebsocketSession) -> None:
+    async for _ in session.audio(most_ms=CHUNK_MS):
+        pass
 
 
 async def _talk(session: WebsocketSession) -> None:
