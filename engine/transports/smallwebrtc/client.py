@@ -14,23 +14,19 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from pydantic import BaseModel
 
-from engine.sdk import SoundFile
-from engine.sdk.resample import Resampler, check_rate
-from engine.transports.base.chunks import as_channels, channelled
-from engine.transports.base.lead import lead_ms
-from engine.transports.base.mixer import BaseAudioMixer, SoundfileMixer
-from engine.transports.base.session_playout import SessionPlayout
-from engine.transports.base.sum import Line, Sum
+from engine.transports.base.session_audio import SessionAudio, declared, hear, ring_rate
 from engine.transports.frames import InputAudioRawFrame, UserImageRawFrame
 from engine.transports.smallwebrtc.images import FORMAT_CONVERSIONS, check_image
-from ipc.clock import NS_PER_S
 from ipc.errors import AlreadyAttached, SessionClosed, StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from engine.sdk import Session
+    from engine.transports.base.mixer import BaseAudioMixer
     from engine.transports.base.params import TransportParams
+    from engine.transports.base.session_playout import SessionPlayout
+    from engine.transports.base.sum import Line
     from engine.transports.frames import (
         OutputAudioRawFrame,
         OutputImageRawFrame,
@@ -44,9 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCES = ("microphone", "camera", "screenVideo")
-RING_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
-# A write that holds for a caller gives up so long before it would count as stuck.
-GIVE_UP_EARLY_S = 1.0
 
 # Who serves a connection: one client at a time.
 _clients: WeakKeyDictionary[Any, ReferenceType[SmallWebRTCClient]] = WeakKeyDictionary()
@@ -85,8 +78,7 @@ class SmallWebRTCClient:
         self._announced = False
         # Whether nobody came yet, nor is known to have given up.
         self._awaited = True
-        self._playout: SessionPlayout | None = None
-        self._sum: Sum | None = None
+        self._audio: SessionAudio | None = None
         for event, handler in (
             ("connected", self._caller_came),
             ("disconnected", self._caller_gone),
@@ -138,8 +130,7 @@ class SmallWebRTCClient:
             )
         in_hz: int = _params.audio_in_sample_rate or given.audio_in_sample_rate
         out_hz: int = _params.audio_out_sample_rate or given.audio_out_sample_rate
-        if out_hz not in RING_RATES:
-            check_rate(out_hz)
+        ring_rate(out_hz)  # refuses what cannot be carried
         self._params, self._in_hz, self._out_hz = _params, in_hz, out_hz
 
     async def connect(self) -> None:
@@ -180,8 +171,8 @@ class SmallWebRTCClient:
     async def _open(self, params: TransportParams) -> None:
         connection = self._connection
         await connection.open_media(
-            mic_hz=_ring_hz(self._in_hz),
-            speaker_hz=_ring_hz(self._out_hz),
+            mic_hz=ring_rate(self._in_hz),
+            speaker_hz=ring_rate(self._out_hz),
             mic_channels=params.audio_in_channels,
             speaker_channels=params.audio_out_channels,
         )
@@ -194,15 +185,9 @@ class SmallWebRTCClient:
             changes["silence"] = False
         if changes:
             await session.configure(**changes)
-        self._playout = SessionPlayout(
-            session,
-            hz=self._out_hz,
-            lead_ms=lead_ms(params),
-            hold_s=max(0.0, params.audio_out_write_timeout_secs - GIVE_UP_EARLY_S),
-            present=connection.is_connected,
+        self._audio = SessionAudio(
+            session, params, hz=self._out_hz, present=connection.is_connected
         )
-        if params.audio_out_destinations:
-            self._sum = Sum(self._playout, self._out_hz, session.speaker_channels)
         await connection.connect()
 
     async def disconnect(self) -> None:
@@ -214,8 +199,8 @@ class SmallWebRTCClient:
             return
         self._closing = True
         self._disown()
-        if self._sum is not None:
-            await self._sum.close()
+        if self._audio is not None:
+            await self._audio.close()
         await self._connection.disconnect()
         self._opened.set()
 
@@ -243,27 +228,15 @@ class SmallWebRTCClient:
         session = self._session
         if session is None:
             return
-        channels = self._checked_params().audio_in_channels
-        try:
-            hz = session.mic_hz
-        except SessionClosed:
-            return
-        resampler = Resampler(hz, self._in_hz, channels) if hz != self._in_hz else None
-        async for heard in session.audio():
-            pcm: bytes | memoryview = as_channels(bytes(heard.pcm), heard.channels, channels)
-            if resampler is not None:
-                pcm = resampler.feed(memoryview(pcm))
-            if pcm:
-                frame = InputAudioRawFrame(bytes(pcm), self._in_hz, channels)
-                frame.pts = heard.cursor * NS_PER_S // heard.hz
-                yield frame
+        hz, channels = self._in_hz, self._checked_params().audio_in_channels
+        async for pcm, pts in hear(session, hz, channels):
+            frame = InputAudioRawFrame(pcm, hz, channels)
+            frame.pts = pts
+            yield frame
 
     def playout(self, destination: str | None) -> SessionPlayout | Line | None:
         """The way of a destination's audio to the caller; None for another, or before `connect`."""
-        params = self._params
-        if params is None or destination not in (None, *params.audio_out_destinations):
-            return None
-        return self._playout if self._sum is None else self._sum.line(destination)
+        return self._audio.playout(destination) if self._audio is not None else None
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Send audio; returns when unsent audio is within the lead.
@@ -272,30 +245,21 @@ class SmallWebRTCClient:
         and until the caller is back, it takes a frame's real time and is False. At once False
         when the call is over, or was not begun.
         """
-        session, out = self._session, self.playout(frame.transport_destination)
-        if self._closing or session is None or out is None or session.closed:
+        if self._closing or self._audio is None:
             return False
-        pcm = channelled(frame, session.speaker_channels)
-        return await out.write(pcm, hz=frame.sample_rate, interruptible=frame.interruptible)
+        return await self._audio.write(frame)
 
     async def take_mixer(self, mixer: BaseAudioMixer, destination: str | None) -> bool:
         """Have the worker play a `SoundfileMixer` of the default destination."""
-        session = self._session
-        if session is None or destination is not None or not isinstance(mixer, SoundfileMixer):
+        session, sound = self._session, declared(mixer, destination)
+        if session is None or sound is None:
             return False
-        declared = mixer.background
-        sound = SoundFile(
-            path=declared.file,
-            volume=declared.volume,
-            loop=declared.loop,
-            mixing=declared.mixing,
-        )
         await session.configure(mixer=sound)
         return True
 
     @property
     def _session(self) -> Session | None:
-        return self._connection.session if self._playout is not None else None
+        return self._connection.session if self._audio is not None else None
 
     # -- video ------------------------------------------------------------------------------
 
@@ -343,8 +307,8 @@ class SmallWebRTCClient:
     # -- what the connection tells ----------------------------------------------------------
 
     async def _caller_came(self, _connection: Any) -> None:
-        if self._playout is not None:
-            self._playout.changed()
+        if self._audio is not None:
+            self._audio.changed()
         if self._params is None or self._announced:
             return
         self._announced, self._awaited = True, False
@@ -375,8 +339,3 @@ def check_source(source: str) -> None:
     """ValueError unless it is a source of video."""
     if source not in SOURCES[1:]:
         raise ValueError(f"a source of video is camera or screenVideo, not {source!r}")
-
-
-def _ring_hz(hz: int) -> int:
-    """The rate of the ring for audio of `hz`: its own, or the next that loses nothing."""
-    return next((rate for rate in RING_RATES if rate >= hz), RING_RATES[-1])

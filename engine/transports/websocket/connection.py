@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.sdk import WebsocketSession
+    from engine.transports.base.session_audio import SessionAudio
     from engine.transports.processors import BaseTaskManager
-    from engine.transports.websocket.audio import ServerAudio
+    from engine.transports.websocket.message_speech import MessageSpeech
     from engine.transports.websocket.params import (
         WebsocketClientCallbacks,
         WebsocketClientParams,
@@ -68,7 +69,9 @@ class Connection:
         # Whether it is being dialled again, and whether what was queued for it went, too.
         self._lost = self._away = False
         self._telling: list[asyncio.Task[Any]] = []
-        self._audio: ServerAudio | None = None
+        self._audio: SessionAudio | None = None
+        # What stands for the session's speech where a serializer runs here.
+        self._speech: MessageSpeech | None = None
         self._media_open = asyncio.Event()
 
     def __str__(self) -> str:
@@ -237,11 +240,14 @@ class Connection:
         self._users = 0
         home, self._home = self._home, None
         audio, self._audio = self._audio, None
+        speech, self._speech = self._speech, None
         self._media_open.set()
         if home is not None:
             home.release()
         if audio is not None:
             await audio.close()
+        if speech is not None:
+            await speech.close()
 
     # -- telling ------------------------------------------------------------------------------
 

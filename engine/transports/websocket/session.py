@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.sdk.websocket import wire_of
 from engine.transports import frames as our_frames
-from engine.transports.websocket.audio import ServerAudio, declared, hear, ring_hz
+from engine.transports.base.session_audio import SessionAudio, declared, hear, ring_rate
+from engine.transports.base.session_playout import PIECE_MS
 from engine.transports.websocket.connection import Connection
 from engine.transports.websocket.message_speech import MessageSpeech
 from ipc.errors import BackbeatError, SessionClosed
@@ -22,7 +23,6 @@ from ipc.serializers.wav import wav_header
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from engine.sdk import WebsocketSession
     from engine.transports.base import BaseAudioMixer
     from engine.transports.base.session_playout import SessionPlayout
     from engine.transports.base.sum import Line
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # Within which a pipeline at the other end answers an interruption: a round trip and a pause there.
 ANSWER_S = 1.0
+# Of what came together in one frame: each costs a pipeline the same.
+MOST_MS = 100
 
 
 class WebsocketClientSession(Connection):
@@ -79,7 +81,7 @@ class WebsocketClientSession(Connection):
         in_hz = params.audio_in_sample_rate or setup.audio_in_sample_rate
         out_hz = params.audio_out_sample_rate or setup.audio_out_sample_rate
         for hz in (in_hz, out_hz):
-            ring_hz(hz)  # refuses what cannot be carried
+            ring_rate(hz)  # refuses what cannot be carried
         self._rates = (in_hz, out_hz)
         self._wire, _ = wire_of(params.serializer)
         if params.serializer is not None and self._wire == "messages":
@@ -99,7 +101,7 @@ class WebsocketClientSession(Connection):
             "serializer": params.serializer,
             # Rings at the StartFrame: what the server says before waits for them.
             "media": False,
-            "out_hz": 0 if raw or ring_hz(out_hz) == out_hz else out_hz,
+            "out_hz": 0 if raw or ring_rate(out_hz) == out_hz else out_hz,
             # Who wants bare samples wants no header, unless it says so.
             "wav_header": params.add_wav_header
             and (not raw or "add_wav_header" in params.model_fields_set),
@@ -194,8 +196,8 @@ class WebsocketClientSession(Connection):
             if self._wire != "messages":
                 try:
                     await session.open_media(
-                        mic_hz=ring_hz(rates[0]),
-                        speaker_hz=ring_hz(rates[1]),
+                        mic_hz=ring_rate(rates[0]),
+                        speaker_hz=ring_rate(rates[1]),
                         mic_channels=params.audio_in_channels,
                         speaker_channels=params.audio_out_channels,
                     )
@@ -203,19 +205,24 @@ class WebsocketClientSession(Connection):
                     if not self._is_live:  # it has ended meanwhile, and that is told
                         return
                     raise
-            self._audio = ServerAudio(
-                session if self._wire != "messages" else self._speech(session),
+            here = self._wire == "messages"
+            if here:
+                self._speech = MessageSpeech(
+                    session,
+                    params.audio_out_channels,
+                    audio=self._serialized,
+                    interruption=self._interruption,
+                )
+            self._audio = SessionAudio(
+                self._speech or session,
                 params,
                 hz=rates[1],
                 present=lambda: self.is_connected,
+                sounds_here=here,
+                # The worker cuts samples into chunks; messages are what they are.
+                piece_ms=10 * params.audio_out_10ms_chunks if here else PIECE_MS,
             )
             self._media_open.set()
-
-    def _speech(self, session: WebsocketSession) -> MessageSpeech:
-        channels = self._params.audio_out_channels
-        return MessageSpeech(
-            session, channels, audio=self._serialized, interruption=self._interruption
-        )
 
     async def _serialized(self, pcm: bytes, hz: int) -> str | bytes | None:
         serializer, channels = self._params.serializer, self._params.audio_out_channels
@@ -268,10 +275,7 @@ class WebsocketClientSession(Connection):
         if session is None or rates is None or self._wire == "messages":
             return
         hz, channels = rates[0], self._params.audio_in_channels
-        try:
-            async for pcm, pts in hear(session, hz, channels):
-                frame = self.frames.InputAudioRawFrame(pcm, hz, channels)
-                frame.pts = pts
-                yield frame
-        except SessionClosed:
-            return
+        async for pcm, pts in hear(session, hz, channels, most_ms=MOST_MS):
+            frame = self.frames.InputAudioRawFrame(pcm, hz, channels)
+            frame.pts = pts
+            yield frame
