@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -15,7 +15,7 @@ from ipc.clock import ManualClock
 from workers.websocket.connection import Connection
 
 if TYPE_CHECKING:
-    from workers.websocket.sockets import Drained
+    from workers.websocket.sockets import Drained, Sockets
 
 
 class FakeTransport(asyncio.Transport):
@@ -56,13 +56,24 @@ class FakeTransport(asyncio.Transport):
 
 
 class Wire:
-    """An open client's end, what it said, and slots that a test runs."""
+    """An open end, a client's unless told, what it said, and slots that a test runs."""
 
-    def __init__(self, *, max_size: int = 1 << 16, **options: Any) -> None:
+    def __init__(
+        self, *, max_size: int | None = 1 << 16, as_server: bool = False, **options: Any
+    ) -> None:
         self.clock = ManualClock()
         self.waiting: dict[Drained, None] = {}
-        protocol = ClientProtocol(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
-        self.connection = Connection(protocol, self, self.clock, **options)  # type: ignore[arg-type]
+        client = ClientProtocol(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
+        server = ServerProtocol(state=OPEN, max_size=max_size)
+        protocol = server if as_server else client
+        # What reads this end's bytes.
+        self._far: ClientProtocol | ServerProtocol = client if as_server else server
+        self.connection = Connection(
+            protocol,
+            cast("Sockets", self),
+            self.clock,
+            **options,
+        )
         self.transport = FakeTransport()
         self.connection.connection_made(self.transport)
         self.messages: list[str | bytes] = []
@@ -70,8 +81,6 @@ class Wire:
         self.connection.on_message = lambda message, _now_ns: self.messages.append(message)
         self.connection.on_end = lambda _connection, reason: self.ends.append(reason)
         self.connection.listen()
-        # What reads the client's bytes as a server would.
-        self._far = ServerProtocol(state=OPEN)
 
     def add(self, connection: Drained) -> None:
         """As `Sockets.add`."""
@@ -90,11 +99,11 @@ class Wire:
             self.slot()
 
     def arrive(self, data: bytes) -> None:
-        """Bytes of the server's."""
+        """Bytes of the other side's."""
         self.connection.data_received(data)
 
     def answers(self) -> list[Frame]:
-        """The frames that the client has written since the last call."""
+        """The frames that this end has written since the last call."""
         data, self.transport.written = self.transport.written, b""
         self._far.receive_data(data)
         return [event for event in self._far.events_received() if isinstance(event, Frame)]
