@@ -203,13 +203,21 @@ class SessionPlayout:
 
     def _wake(self) -> None:
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _let_look(waiter)
 
     async def _change(self, timeout_s: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # By hand, as this is awaited for each chunk: `asyncio.wait` costs twice as much.
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(timeout_s, _let_look, waiter)
         self._waiters.add(waiter)
         try:
-            await asyncio.wait((waiter,), timeout=timeout_s)
+            await waiter
         finally:
+            timer.cancel()
             self._waiters.discard(waiter)
+
+
+def _let_look(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -154,9 +154,6 @@ class Connection:
         if not self._users:
             await self._end()
 
-    async def give_up(self) -> None:
-        """Whoever could not connect does not try again: it never was a user."""
-
     async def _dial(self, manager: BaseTaskManager) -> None:
         async with self._changing:
             await self._forget()
