@@ -8,6 +8,7 @@ interruptions, so what leads cannot be called back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ LEAD_MS = 40
 # A second less than Pipecat lets a write take.
 HOLD_S = 9.0
 STEPS_A_SECOND = 100
+# What an end waits for what was written to leave: the lead, and a packet more.
+FINISH_S = 0.2
 
 
 class SmallWebRTCConnection(Connection):
@@ -50,6 +53,13 @@ class SmallWebRTCConnection(Connection):
         else:
             super().replace_audio_track(track)
 
+    async def disconnect(self) -> None:
+        """End the call once what was written has left. Safe to call twice."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.finish()
+        await super().disconnect()
+
 
 class TrackWriter:
     """Takes the place of a track's queue. `close` gives the track back to itself."""
@@ -69,6 +79,17 @@ class TrackWriter:
         for task in self._writing:
             task.cancel()
         vars(self._track).pop("add_audio_bytes", None)
+
+    async def finish(self) -> None:
+        """Write no more, and wait until all has left; not long, for a caller may be away."""
+        self.close()
+        playout = self._playout
+        if not playout.written:
+            return
+        playout.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await playout.wait(playout.written)
 
     def add_audio_bytes(self, audio_bytes: bytes) -> asyncio.Future[bool]:
         """Send int16 samples, a multiple of 10 ms; the result comes when more may follow.
