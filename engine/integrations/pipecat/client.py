@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pipecat.frames.frames import InputAudioRawFrame
 
 from engine.integrations.pipecat.params import for_engine
-from engine.transports.smallwebrtc.attachment import Shared
 from engine.transports.smallwebrtc.client import SmallWebRTCCallbacks, SmallWebRTCClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from engine.transports.base import BaseAudioMixer, Playout
     from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
 
-__all__ = ["Client", "PipecatClient", "SmallWebRTCCallbacks"]
-
-
-class Client(Shared, Protocol):
-    """What both ends need of whatever carries a transport's media."""
-
-    async def prepare(self, setup: Any) -> None:
-        """Take the pipeline's setup; the first time counts."""
-        ...
-
-    def read_audio_frame(self) -> AsyncGenerator[Any, None]:
-        """What the other side says, until the end."""
-        ...
-
-    def playout(self, destination: str | None) -> Playout | None:
-        """The way of a destination's audio to the other side."""
-        ...
-
-    async def take_mixer(self, mixer: BaseAudioMixer, destination: str | None) -> bool:
-        """Whether a worker plays this background."""
-        ...
-
-    async def write_audio_frame(self, frame: Any) -> bool:
-        """Send audio; returns when unsent audio is within the lead."""
-        ...
-
-    async def send_message(self, frame: Any) -> None:
-        """Send an app message."""
-        ...
+__all__ = ["PipecatClient", "SmallWebRTCCallbacks"]
 
 
 class PipecatClient(SmallWebRTCClient):

@@ -92,10 +92,10 @@ class FastAPIWebsocketTransport(CallerTransport):
         """The id of the session."""
         return str(client.session.id)
 
-    async def _on_client_connected(self, connection: Any) -> None:
+    async def _on_client_connected(self, client: Any) -> None:
         await super()._on_client_connected(self._websocket)
 
-    async def _on_client_disconnected(self, connection: Any) -> None:
+    async def _on_client_disconnected(self, client: Any) -> None:
         await super()._on_client_disconnected(self._websocket)
 
     async def _on_session_timeout(self) -> None:

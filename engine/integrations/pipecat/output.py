@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pipecat.frames.frames import (
-    CancelFrame,
     EndFrame,
     Frame,
     InterruptionFrame,
@@ -26,27 +25,21 @@ from pipecat.transports.base_output import BaseOutputTransport
 from engine.integrations.pipecat.mixer import as_ours, declared
 from engine.integrations.pipecat.params import mixer_of
 from engine.integrations.pipecat.sender import Sender
+from engine.transports.base.client_end import Client, OutputEnd
 from engine.transports.base.urgent_keys import UrgentKeys
-from engine.transports.smallwebrtc.attachment import Attachment
-from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
-    from pipecat.processors.frame_processor import FrameProcessorSetup
-
-    from engine.integrations.pipecat.client import Client, PipecatClient
-    from engine.transports.base import Playout, SoundfileMixer
+    from engine.transports.base import SoundfileMixer
 
 
-class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+class OutputTransport(OutputEnd, BaseOutputTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
     """Audio and messages toward one client, each in its place; the input shares the client.
 
     Audio goes on downstream once it has left, and what follows it waits for that.
     """
 
     def __init__(self, client: Client, params: Any, **kwargs: Any) -> None:
-        super().__init__(params, **kwargs)
-        self._client = client
-        self._attachment = Attachment(client)
+        super().__init__(client, params, **kwargs)
         self._media_senders: dict[str | None, Sender] = {}
         # The background that a worker plays.
         self._background: SoundfileMixer | None = None
@@ -54,22 +47,10 @@ class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is 
 
     # -- life -------------------------------------------------------------------------------
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:
-        """Connect."""
-        await super().setup(setup)
-        await self._client.prepare(setup)
-        await self._attachment.take()
-
     async def cleanup(self) -> None:
         """Let go of the client. Safe to call twice."""
-        await super().cleanup()
         await self._urgent_keys.end()
-        await self._attachment.let_go()
-
-    async def start(self, frame: StartFrame) -> None:
-        """Take frames."""
-        await super().start(frame)
-        await self.set_transport_ready(frame)
+        await super().cleanup()
 
     async def set_transport_ready(self, frame: StartFrame) -> None:
         """Make the senders, and say so upstream. A second call changes nothing."""
@@ -97,18 +78,9 @@ class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is 
     async def stop(self, frame: EndFrame) -> None:
         """Send what is queued, wait until it has left, and end the call."""
         await asyncio.gather(*(sender.stop(frame) for sender in self._media_senders.values()))
-        await self._attachment.let_go()
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """End the call at once."""
-        await super().cancel(frame)
-        await self._attachment.let_go()
+        await self._let_go()
 
     # -- what the senders ask ---------------------------------------------------------------
-
-    def playout(self, destination: str | None) -> Playout | None:
-        """The session's speaker ring, or a destination's part of it."""
-        return self._client.playout(destination)
 
     def mixer(self, destination: str | None) -> Any:
         """The mixer that runs here for a destination, or None."""
@@ -121,30 +93,17 @@ class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is 
         background = declared(mixer) if mixer is not None else None
         if background is not None and self._params.audio_out_enabled:
             self._background = background
-            if not await self._play_background():
+            if not await self.take_mixer(background, None):
                 self._background = None
-
-    async def _play_background(self) -> bool:
-        """Whether the background is the worker's, even if it cannot play it."""
-        assert self._background is not None  # noqa: S101 - whoever calls has looked
-        try:
-            return await self._client.take_mixer(self._background, None)
-        except BackbeatError as error:
-            await self.push_error(f"the background is not heard: {error.message}", error)
-            return True
 
     async def control_background(self, frame: MixerControlFrame) -> None:
         """A frame for the mixer of the default destination, when a worker plays it."""
         ours = as_ours(frame)
         if self._background is not None and ours is not None:
             await self._background.process_frame(ours)
-            await self._play_background()
+            await self.take_mixer(self._background, None)
 
     # -- what leaves ------------------------------------------------------------------------
-
-    async def send_message(self, frame: Any) -> None:
-        """Send an app message. Raises ProtocolError for what JSON cannot hold."""
-        await self._client.send_message(frame)
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Send audio; returns when unsent audio is within the lead.
@@ -156,7 +115,7 @@ class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is 
         sender = self._media_senders.get(frame.transport_destination)
         if sender is not None and sender.discards(frame):
             return False
-        return await self._client.write_audio_frame(frame)
+        return await super().write_audio_frame(frame)
 
     async def write_video_frame(self, frame: OutputImageRawFrame) -> bool:
         """Send an image. This engine carries no video yet: False."""
@@ -199,6 +158,3 @@ class OutputTransport(BaseOutputTransport):  # type: ignore[misc]  # Pipecat is 
 
 class SmallWebRTCOutputTransport(OutputTransport):
     """Audio and messages toward one caller; see `OutputTransport`."""
-
-    def __init__(self, client: PipecatClient, params: Any, **kwargs: Any) -> None:
-        super().__init__(client, params, **kwargs)

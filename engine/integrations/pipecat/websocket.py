@@ -87,9 +87,11 @@ class WebsocketClientInputTransport(InputTransport):
 
     async def start(self, frame: StartFrame) -> None:
         """Pass on what is said, from its first sample on."""
-        await _open_media(self)
         await super().start(frame)
         self._started.set()
+
+    async def _open(self) -> None:
+        await _open_media(self)
 
     async def on_message(self, websocket: Any, message: str | bytes) -> None:
         """Pass on a message of the server's; one that comes before the StartFrame waits for it."""
@@ -122,10 +124,8 @@ class WebsocketClientOutputTransport(OutputTransport):
             self._client.interrupted()
         await super().process_frame(frame, direction)
 
-    async def start(self, frame: StartFrame) -> None:
-        """Take frames."""
+    async def _open(self) -> None:
         await _open_media(self)
-        await super().start(frame)
 
 
 async def _open_media(end: WebsocketClientInputTransport | WebsocketClientOutputTransport) -> None:

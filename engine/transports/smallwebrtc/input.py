@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from engine.transports.base import BaseInputTransport
-from engine.transports.frames import (
-    CancelFrame,
-    EndFrame,
-    Frame,
-    InputTransportMessageFrame,
-    StartFrame,
-    UserImageRequestFrame,
-)
-from engine.transports.smallwebrtc.attachment import Attachment
-from engine.transports.smallwebrtc.client import SOURCES, check_source
+from engine.transports.smallwebrtc.caller_ends import CallerInput
 
 if TYPE_CHECKING:
-    import asyncio
-
     from engine.transports.base import TransportParams
-    from engine.transports.processors import FrameDirection, FrameProcessorSetup
     from engine.transports.smallwebrtc.client import SmallWebRTCClient
 
-log = logging.getLogger(__name__)
 
-NO_VIDEO = "no video: the caller shows nothing that this engine carries"
-
-
-class SmallWebRTCInputTransport(BaseInputTransport):
+class SmallWebRTCInputTransport(CallerInput, BaseInputTransport):
     """Audio and messages of one caller. Images of it are asked for in vain, and told so."""
 
     def __init__(self, client: SmallWebRTCClient, params: TransportParams, **kwargs: Any) -> None:
-        super().__init__(params, **kwargs)
-        self._client = client
-        self._reader: asyncio.Task[None] | None = None
-        self._attachment = Attachment(client)
+        super().__init__(client, params, **kwargs)
 
-    def _supports_video_in_source(self, video_source: str) -> bool:
-        return video_source in SOURCES[1:]
-
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
-        """Connect."""
-        await super().setup(setup)
+    async def _prepare(self, setup: Any) -> None:
         await self._client.setup(self._params, setup)
-        await self._attachment.take()  # after a StopFrame it still is
-
-    async def cleanup(self) -> None:
-        """Let go of the caller. Safe to call twice."""
-        await self._let_go()
-        await super().cleanup()
-
-    async def start(self, frame: StartFrame) -> None:
-        """Pass on what the caller says."""
-        await super().start(frame)
-        await self.set_transport_ready(frame)
-        self._read()
-
-    async def stop(self, frame: EndFrame) -> None:
-        """End; the output's end is the call's."""
-        await super().stop(frame)
-        await self._let_go()
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """End at once."""
-        await super().cancel(frame)
-        await self._let_go()
-
-    async def _let_go(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await self.cancel_task(reader)
-        await self._attachment.let_go()
-
-    def _read(self) -> None:
-        if self._reader is None and self._params.audio_in_enabled:
-            self._reader = self.create_task(self._read_audio(), "caller's audio")
-
-    async def _read_audio(self) -> None:
-        async for frame in self._client.read_audio_frame():
-            await self.push_audio_frame(frame)
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """As every input, and answer requests for images."""
-        await super().process_frame(frame, direction)
-        if isinstance(frame, UserImageRequestFrame):
-            await self.request_participant_image(frame)
-
-    async def push_app_message(self, message: Any) -> None:
-        """Tell the pipeline, both ways, what the caller has sent."""
-        log.debug("%s: the caller sent a message", self)
-        await self.broadcast_frame(InputTransportMessageFrame, message=message)
-
-    async def request_participant_image(self, frame: UserImageRequestFrame) -> None:
-        """Ask for an image of the caller: as there is no video, the answer says so at once."""
-        await self._answer_image_requests([frame], NO_VIDEO)
-
-    async def stop_video(self, video_source: str) -> None:
-        """The caller shows nothing there any more. ValueError for what is no source."""
-        check_source(video_source)
-
-    async def remove_all_video(self) -> None:
-        """The caller shows nothing any more."""
-
-    async def capture_participant_media(
-        self, source: str = "camera", framerate: int | None = None
-    ) -> None:
-        """Pass on a source of the caller: "microphone", "camera" or "screenVideo".
-
-        The microphone is passed on anyway where `audio_in_enabled`; video is not carried yet,
-        which is logged. Raises ValueError for another source.
-        """
-        if source == SOURCES[0]:
-            if self._task_manager is not None:
-                self._read()
-            return
-        check_source(source)
-        log.warning("%s: %s is not captured: %s", self, source, NO_VIDEO)

@@ -6,29 +6,17 @@ they are first asked for.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from engine.transports.base import BaseTransport, TransportParams
-from engine.transports.frames import ClientConnectedFrame
-from engine.transports.smallwebrtc.client import (
-    SOURCES,
-    SmallWebRTCCallbacks,
-    SmallWebRTCClient,
-)
+from engine.transports.smallwebrtc.caller_ends import WebRTCCallerTransport
+from engine.transports.smallwebrtc.client import SmallWebRTCCallbacks, SmallWebRTCClient
 from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
 from engine.transports.smallwebrtc.input import SmallWebRTCInputTransport
 from engine.transports.smallwebrtc.output import SmallWebRTCOutputTransport
 
 if TYPE_CHECKING:
-    from engine.transports.frames import (
-        OutputAudioRawFrame,
-        OutputImageRawFrame,
-        SpriteFrame,
-    )
     from engine.transports.smallwebrtc.tracks import RawAudioTrack, RawVideoTrack
-
-log = logging.getLogger(__name__)
 
 __all__ = [
     "RawAudioTrack",
@@ -50,7 +38,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
-class SmallWebRTCTransport(BaseTransport):
+class SmallWebRTCTransport(WebRTCCallerTransport, BaseTransport):
     """The two ends of a pipeline for one caller.
 
     Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
@@ -59,6 +47,9 @@ class SmallWebRTCTransport(BaseTransport):
     that was away for less than 5 s is not announced again.
     """
 
+    input_class = SmallWebRTCInputTransport
+    output_class = SmallWebRTCOutputTransport
+
     def __init__(
         self,
         webrtc_connection: SmallWebRTCConnection,
@@ -66,109 +57,4 @@ class SmallWebRTCTransport(BaseTransport):
         input_name: str | None = None,
         output_name: str | None = None,
     ) -> None:
-        super().__init__(input_name=input_name, output_name=output_name)
-        self._params = params
-        self._client = SmallWebRTCClient(
-            webrtc_connection,
-            SmallWebRTCCallbacks(
-                on_app_message=self._on_app_message,
-                on_client_connected=self._on_client_connected,
-                on_client_disconnected=self._on_client_disconnected,
-                on_track_status=self._on_track_status,
-            ),
-        )
-        self._input: SmallWebRTCInputTransport | None = None
-        self._output: SmallWebRTCOutputTransport | None = None
-        for event in (
-            "on_app_message",
-            "on_client_message",
-            "on_client_connected",
-            "on_client_disconnected",
-        ):
-            self._register_event_handler(event)
-
-    def get_client_id(self, client: Any) -> str:
-        """The `pc_id` of a connection that an event handler got."""
-        return str(client.pc_id)
-
-    def input(self) -> SmallWebRTCInputTransport:
-        """The end at which the caller's audio and messages enter the pipeline."""
-        if self._input is None:
-            self._input = SmallWebRTCInputTransport(
-                self._client, self._params, name=self._input_name
-            )
-        return self._input
-
-    def output(self) -> SmallWebRTCOutputTransport:
-        """The end that sends the caller audio and messages."""
-        if self._output is None:
-            self._output = SmallWebRTCOutputTransport(
-                self._client, self._params, name=self._output_name
-            )
-        return self._output
-
-    async def send_image(self, frame: OutputImageRawFrame | SpriteFrame) -> None:
-        """Show an image as if it had come through the pipeline, if there is an output."""
-        if self._output is not None:
-            await self._output.send_image(frame)
-
-    async def send_audio(self, frame: OutputAudioRawFrame) -> None:
-        """Send audio as if it had come through the pipeline, if there is an output."""
-        if self._output is not None:
-            await self._output.send_audio(frame)
-
-    async def capture_participant_video(
-        self,
-        participant_id: str | None = None,
-        framerate: int | None = 30,
-        video_source: str = "camera",
-        *,
-        on_request_only: bool = False,
-    ) -> None:
-        """Pass on video of the caller: "camera" or "screenVideo".
-
-        Without a participant, or with a source in its place, `capture_participant_video("camera")`,
-        it is the older form and means every frame. Raises ValueError for another source.
-        """
-        if participant_id is None:
-            framerate = None
-        elif participant_id in SOURCES[1:]:
-            video_source, framerate = participant_id, None
-        if self._input is not None:
-            await self._input.capture_participant_media(
-                video_source, 0 if on_request_only else framerate
-            )
-
-    async def capture_participant_audio(self, audio_source: str = "microphone") -> None:
-        """Pass on audio of the caller. ValueError for anything but "microphone"."""
-        if audio_source != SOURCES[0]:
-            raise ValueError(f"audio comes from the microphone, not from {audio_source!r}")
-        if self._input is not None:
-            await self._input.capture_participant_media(audio_source)
-
-    # -- what the client tells --------------------------------------------------------------
-
-    async def _on_app_message(self, message: Any, sender: str) -> None:
-        if self._input is not None:
-            await self._input.push_app_message(message)
-        await self._call_event_handler("on_app_message", message, sender)
-        await self._call_event_handler("on_client_message", message, self._client.connection)
-
-    async def _on_client_connected(self, webrtc_connection: SmallWebRTCConnection) -> None:
-        if self._input is not None:
-            for source, wanted in self._params.video_in_sources.items():
-                if source in SOURCES[1:]:
-                    framerate = 0 if wanted.on_request_only else wanted.framerate
-                    await self._input.capture_participant_media(source, framerate)
-        await self._call_event_handler("on_client_connected", webrtc_connection)
-        if self._input is not None:
-            await self._input.push_frame(ClientConnectedFrame())
-
-    async def _on_client_disconnected(self, webrtc_connection: SmallWebRTCConnection) -> None:
-        if self._input is not None:
-            await self._input.remove_all_video()
-        await self._call_event_handler("on_client_disconnected", webrtc_connection)
-
-    async def _on_track_status(self, source: str, enabled: bool) -> None:
-        if self._input is not None and not enabled and source in SOURCES[1:]:
-            await self._input.stop_video(source)
+        super().__init__(webrtc_connection, params, input_name, output_name)
