@@ -77,7 +77,7 @@ class Callers:
         try:
             return Claimed(session=await self._claim(worker, message))
         except BackbeatError as error:
-            log.info("caller_refused", worker=worker.name, code=error.code)
+            log.debug("caller_refused", worker=worker.name, code=error.code)
             return Refused(status=status_of(error), code=error.code, detail=error.message)
 
     async def _claim(self, worker: WorkerHandle, claim: Claim) -> str:

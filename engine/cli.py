@@ -70,6 +70,7 @@ async def _serve(settings: Settings) -> None:
     await engine.start()
     try:
         typer.echo(f"bots connect to {engine.runtime.endpoint('bots')}")
+        typer.echo(f"WebSocket callers come to port {engine.sessions.callers.port}")
         ends = [asyncio.create_task(event.wait()) for event in (stop, engine.ended)]
         bots = asyncio.create_task(engine.wait_bots())
         await asyncio.wait([*ends, bots], return_when=asyncio.FIRST_COMPLETED)

@@ -119,10 +119,12 @@ class Placing:
         async with session.opening:
             if session.attached or not (session.placed or session.stranded):
                 raise AlreadyAttached("the session has its rings, or is about to")
+            worker = session.worker
             try:
                 await self._attach(session, bot, message)
             except BackbeatError as error:
-                if session.stranded and not (bot.gone or session.lost_worker):
+                moved = session.lost_worker or session.worker is not worker
+                if session.stranded and not (bot.gone or moved):
                     self._sessions.fail(session, error)
                 raise
             self._sessions.bot_attached(session, bot)

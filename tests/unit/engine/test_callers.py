@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.supervisor import WorkerHandle, WorkerState
-from ipc.errors import Overloaded, StateError, WorkerStalled
+from ipc.errors import Overloaded, StateError, WorkerDied, WorkerStalled
 from ipc.messages import (
     Admit,
     Claim,
@@ -229,3 +229,25 @@ def test_where_callers_go() -> None:
     assert at("https", "[::1]") == "wss://[::1]:7861/ws-client"
     for public in ("wss://v.example/a", "wss://v.example/a/", "wss://v.example/a/ws-client"):
         assert at("http", "x", public_ws_url=public) == "wss://v.example/a/ws-client"
+
+
+async def test_a_caller_who_moves_on_before_its_bot_has_come_for_rings_is_kept() -> None:
+    setup = Calls()
+    session = await setup.in_call()
+    second, third = (WorkerHandle(name=n, token="", state=WorkerState.LIVE) for n in ("w8", "w9"))
+    await setup.claim(worker=second)
+    setup.bots.offering.clear()
+    assert session.bot is not None
+    asking = asyncio.create_task(
+        setup.sessions.bot_request(session.bot, OpenMedia(session=session.id))
+    )
+    await until(lambda: len(setup.bots.offered) == 2)
+    await setup.claim(worker=third)
+    setup.bots.offering.set()
+    with pytest.raises(WorkerDied):
+        await asking
+    assert not session.over
+    setup.says(third, session, "connected")
+    await setup.sessions.bot_request(session.bot, OpenMedia(session=session.id))
+    assert state_of(session) == "live"
+    await setup.end()
