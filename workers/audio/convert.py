@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from av import AudioFrame, AudioResampler
+
+from workers.audio.swresample import new_resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAMPLE_BYTES = 2
+    from workers.audio.swresample import Resampler
 
 
 class Converter:
@@ -26,14 +27,14 @@ class Converter:
         self._from_channels, self._to_channels = from_channels, to_channels
         # Down to one channel before the work, up to two behind it.
         self._channels = min(from_channels, to_channels)
-        self._layout = "stereo" if self._channels == 2 else "mono"
-        self._resampler: AudioResampler | None = None
+        self._resampler: Resampler | None = None
 
     def feed(self, pcm: bytes | memoryview, *, last: bool = False) -> bytes:
         """Whole samples in; what is ready of them out, all of it if they are the `last`."""
         if self._channels < self._from_channels:
-            both = np.frombuffer(pcm, np.int16).reshape(-1, self._from_channels)
-            pcm = both.mean(axis=1).astype(np.int16).tobytes()
+            both: NDArray[np.int16] = np.frombuffer(pcm, np.int16)
+            sums = np.add(both[0::2], both[1::2], dtype=np.int32)
+            pcm = (sums >> 1).astype(np.int16).tobytes()
         made = bytes(pcm) if self._from_hz == self._to_hz else self._resample(pcm, last=last)
         if self._to_channels > self._channels:
             samples: NDArray[np.int16] = np.frombuffer(made, np.int16)
@@ -42,23 +43,12 @@ class Converter:
 
     def _resample(self, pcm: bytes | memoryview, *, last: bool) -> bytes:
         if self._resampler is None:
-            self._resampler = AudioResampler(format="s16", layout=self._layout, rate=self._to_hz)
-        frames: list[AudioFrame] = []
-        if len(pcm):
-            count = len(pcm) // (SAMPLE_BYTES * self._channels)
-            frame = AudioFrame(format="s16", layout=self._layout, samples=count)
-            frame.sample_rate = self._from_hz
-            # A plane is padded, and takes only all of its bytes.
-            plane = memoryview(frame.planes[0])
-            plane[: len(pcm)] = pcm
-            frames = self._resampler.resample(frame)
+            self._resampler = new_resampler(self._from_hz, self._to_hz, self._channels)
+        made = self._resampler.feed(pcm)
         if last:
-            frames += self._resampler.resample(None)
+            made += self._resampler.drain()
             self._resampler = None
-        return b"".join(self._bytes(frame) for frame in frames)
-
-    def _bytes(self, frame: AudioFrame) -> bytes:
-        return bytes(memoryview(frame.planes[0])[: frame.samples * SAMPLE_BYTES * self._channels])
+        return made
 
     def clear(self) -> None:
         """Forget what is held back."""

@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from ipc.errors import ConfigError
+from workers.audio.swresample import libswresample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ class Sockets:
 
     def __init__(self, tls_ca_file: str = "") -> None:
         """Trust the system's authorities, and those in a PEM file. Raises ConfigError."""
+        libswresample()  # loading it takes some ms, too
         self.tls = ssl.create_default_context()
         if tls_ca_file:
             try:
