@@ -35,7 +35,7 @@ def check() -> None:
         version = importlib.metadata.version("pipecat-ai")
     except importlib.metadata.PackageNotFoundError:
         raise ConfigError(
-            "Pipecat is not installed: pip install 'backbeat[pipecat]'", code="pipecat"
+            "Pipecat is not installed: pip install 'pipecat-ai~=1.14.0'", code="pipecat"
         ) from None
     if not version.startswith(f"{VERSION}."):
         raise ConfigError(
