@@ -7,17 +7,9 @@ runs here, and the worker paces what it makes.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pipecat.frames.frames
-from pipecat.frames.frames import (
-    Frame,
-    InputAudioRawFrame,
-    InputTransportMessageFrame,
-    InterruptionFrame,
-    StartFrame,
-)
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
 from pipecat.transports.base_transport import BaseTransport
 from pipecat.transports.websocket.client import WebsocketClientParams as PipecatParams
@@ -28,11 +20,10 @@ from engine.integrations.pipecat.params import TransportParams, shared
 from engine.transports.websocket import client as documented
 from engine.transports.websocket.client import WebsocketClientCallbacks
 from engine.transports.websocket.params import DialParams
+from engine.transports.websocket.server_ends import ServerInput, ServerOutput
 from ipc.errors import BackbeatError
 
 if TYPE_CHECKING:
-    from pipecat.processors.frame_processor import FrameDirection
-
     from engine.sdk import WebsocketSession
 
 __all__ = [
@@ -73,68 +64,24 @@ class WebsocketClientSession(documented.WebsocketClientSession):
         return self._params.serializer
 
 
-class WebsocketClientInputTransport(InputTransport):
+class WebsocketClientInputTransport(ServerInput, InputTransport):
     """What the server says and sends enters the pipeline."""
 
-    _client: WebsocketClientSession
-
     def __init__(
         self, transport: WebsocketClientTransport, session: WebsocketClientSession, params: Any
     ) -> None:
-        super().__init__(session, params)
-        self._transport = transport
-        self._started = asyncio.Event()
-
-    async def start(self, frame: StartFrame) -> None:
-        """Pass on what is said, from its first sample on."""
-        await super().start(frame)
-        self._started.set()
-
-    async def _open(self) -> None:
-        await _open_media(self)
-
-    async def on_message(self, websocket: Any, message: str | bytes) -> None:
-        """Pass on a message of the server's; one that comes before the StartFrame waits for it."""
-        await self._started.wait()
-        frame = await self._client.frame_of(message)
-        if frame is None:
-            return
-        if isinstance(frame, InputAudioRawFrame) and self._params.audio_in_enabled:
-            await self.push_audio_frame(frame)
-        elif isinstance(frame, InputTransportMessageFrame):
-            await self.push_app_message(frame.message)
-        else:
-            await self.push_frame(frame)
+        super().__init__(transport, session, params)
 
 
-class WebsocketClientOutputTransport(OutputTransport):
+class WebsocketClientOutputTransport(ServerOutput, OutputTransport):
     """What the bot says leaves for the server, at the pace of a worker."""
 
-    _client: WebsocketClientSession
+    frames = pipecat.frames.frames
 
     def __init__(
         self, transport: WebsocketClientTransport, session: WebsocketClientSession, params: Any
     ) -> None:
-        super().__init__(session, params)
-        self._transport = transport
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Send, or pass on."""
-        if isinstance(frame, InterruptionFrame):
-            self._client.interrupted()
-        await super().process_frame(frame, direction)
-
-    async def _open(self) -> None:
-        await _open_media(self)
-
-
-async def _open_media(end: WebsocketClientInputTransport | WebsocketClientOutputTransport) -> None:
-    if not end._attachment.held:  # its setup has failed, and was told
-        return
-    try:
-        await end._client.open_media()
-    except BackbeatError as error:
-        await end.push_error(f"there is no audio: {error.message}", error)
+        super().__init__(transport, session, params)
 
 
 class WebsocketClientTransport(BaseTransport):  # type: ignore[misc]  # Pipecat is not installed where types are checked
