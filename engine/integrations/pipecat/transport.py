@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pipecat.frames.frames
-from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.transports.base_transport import BaseTransport
 
 from engine.integrations.pipecat.client import PipecatClient, SmallWebRTCCallbacks
 from engine.integrations.pipecat.input import InputTransport, SmallWebRTCInputTransport
@@ -41,22 +41,7 @@ class CallerTransport(caller_ends.CallerTransport, BaseTransport):  # type: igno
 
 
 class SmallWebRTCTransport(caller_ends.WebRTCCallerTransport, CallerTransport):
-    """The two ends of a pipeline for one caller.
-
-    Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
-    on_app_message(transport, message, sender), and on_client_message(transport, message, client)
-    for the same messages, where `client` is the connection and `sender` its `pc_id`. A caller
-    that was away for less than 5 s is not announced again.
-    """
+    """The two ends of a pipeline for one caller; see `WebRTCCallerTransport`."""
 
     input_class = SmallWebRTCInputTransport
     output_class = SmallWebRTCOutputTransport
-
-    def __init__(
-        self,
-        webrtc_connection: SmallWebRTCConnection,
-        params: TransportParams,
-        input_name: str | None = None,
-        output_name: str | None = None,
-    ) -> None:
-        super().__init__(webrtc_connection, params, input_name, output_name)

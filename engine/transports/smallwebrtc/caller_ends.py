@@ -140,9 +140,24 @@ class CallerTransport(_Base):  # type: ignore[misc]  # see `_Base`
 
 
 class WebRTCCallerTransport(CallerTransport):
-    """The same for a caller over WebRTC, who may be asked for video."""
+    """The two ends of a pipeline for one caller over WebRTC, who may be asked for video.
+
+    Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
+    on_client_message(transport, message, client), and on_app_message(transport, message, sender)
+    for the same messages, where `client` is the connection and `sender` its `pc_id`. A caller
+    that was away for less than 5 s is not announced again.
+    """
 
     events = (*CallerTransport.events, "on_app_message", "on_client_message")
+
+    def __init__(
+        self,
+        webrtc_connection: SmallWebRTCConnection,
+        params: Any,
+        input_name: str | None = None,
+        output_name: str | None = None,
+    ) -> None:
+        super().__init__(webrtc_connection, params, input_name, output_name)
 
     def get_client_id(self, client: Any) -> str:
         """The `pc_id` of a connection that an event handler got."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.transports.base import BaseTransport, TransportParams
+from engine.transports.base import BaseTransport
 from engine.transports.smallwebrtc.caller_ends import WebRTCCallerTransport
 from engine.transports.smallwebrtc.client import SmallWebRTCCallbacks, SmallWebRTCClient
 from engine.transports.smallwebrtc.connection import SmallWebRTCConnection
@@ -39,22 +39,7 @@ def __getattr__(name: str) -> Any:
 
 
 class SmallWebRTCTransport(WebRTCCallerTransport, BaseTransport):
-    """The two ends of a pipeline for one caller.
-
-    Events: on_client_connected(transport, client), on_client_disconnected(transport, client),
-    on_client_message(transport, message, client), and on_app_message(transport, message, sender)
-    for the same messages, where `client` is the connection and `sender` its `pc_id`. A caller
-    that was away for less than 5 s is not announced again.
-    """
+    """The two ends of a pipeline for one caller; see `WebRTCCallerTransport`."""
 
     input_class = SmallWebRTCInputTransport
     output_class = SmallWebRTCOutputTransport
-
-    def __init__(
-        self,
-        webrtc_connection: SmallWebRTCConnection,
-        params: TransportParams,
-        input_name: str | None = None,
-        output_name: str | None = None,
-    ) -> None:
-        super().__init__(webrtc_connection, params, input_name, output_name)
