@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import numpy as np
+from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
 from pipecat.audio.mixers.base_audio_mixer import BaseAudioMixer
 from pipecat.audio.mixers.soundfile_mixer import SoundfileMixer
 from pipecat.frames.frames import (
@@ -129,3 +130,34 @@ async def test_a_mixer_of_ones_own_is_heard_before_and_after_an_interruption() -
         await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
         assert mixer.mixed_s - before < 1.0
         await caller.hears(1500)
+
+
+async def test_a_mixer_and_a_filter_that_fail_leave_the_bot_its_voice() -> None:
+    class Broken(Hum):
+        async def mix(self, audio: bytes) -> bytes:
+            await super().mix(audio)
+            raise RuntimeError("no hum")
+
+    class Moody(BaseAudioFilter):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+        frames = 0
+
+        async def start(self, sample_rate: int) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def process_frame(self, frame: Any) -> None: ...
+
+        async def filter(self, audio: bytes) -> bytes:
+            self.frames += 1
+            if self.frames == 1:
+                raise RuntimeError("not in the mood")
+            return audio
+
+    ends: dict[str, Any] = {"audio_out_end_silence_secs": 1, "video_out_destinations": ["screen"]}
+    site = Site(audio_out_mixer=Broken(), audio_out_filter=Moody(), **ends)
+    async with site, FakeCaller(site.url, silence_source()) as caller:
+        await until(lambda: site.calls)
+        await site.call.say(said(600, 1.5), TTSStoppedFrame())
+        await caller.hears(600)
+        await site.call.stop()
+        await until(site.call.running.done, 20)

@@ -9,7 +9,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from pipecat.frames.frames import MixerEnableFrame, MixerUpdateSettingsFrame
+from pipecat.audio.mixers.base_audio_mixer import BaseAudioMixer
+from pipecat.frames.frames import (
+    MixerControlFrame,
+    MixerEnableFrame,
+    MixerUpdateSettingsFrame,
+)
 
 from engine.transports import frames
 from engine.transports.base import SoundfileMixer
@@ -49,3 +54,38 @@ def as_ours(frame: Any) -> frames.MixerControlFrame | None:
     if isinstance(frame, MixerEnableFrame):
         return frames.MixerEnableFrame(enable=frame.enable)
     return None
+
+
+class SteadyMixer(BaseAudioMixer):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """A mixer that may fail: then the speech goes on without its background.
+
+    Pipecat's sender would end at the first failure, and the bot were mute from then on.
+    """
+
+    def __init__(self, mixer: BaseAudioMixer) -> None:
+        self._mixer = mixer
+        self._fails = False
+
+    async def start(self, sample_rate: int) -> None:
+        """The transport starts."""
+        await self._mixer.start(sample_rate)
+
+    async def stop(self) -> None:
+        """No more audio comes."""
+        await self._mixer.stop()
+
+    async def process_frame(self, frame: MixerControlFrame) -> None:
+        """A frame for the mixer."""
+        await self._mixer.process_frame(frame)
+
+    async def mix(self, audio: bytes) -> bytes:
+        """The samples with the background in them, or as they are; the first failure is logged."""
+        try:
+            mixed: bytes = await self._mixer.mix(audio)
+        except Exception:
+            if not self._fails:
+                self._fails = True
+                log.exception("the mixer failed")
+            return audio
+        self._fails = False
+        return mixed

@@ -35,6 +35,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
 
+from engine.integrations.pipecat.mixer import SteadyMixer
 from engine.integrations.pipecat.resampler import StreamResampler
 from engine.transports.base.chunks import channelled
 from engine.transports.base.held import Held
@@ -76,13 +77,14 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         params: Any,
     ) -> None:
         # The background that a worker plays is none of Pipecat's business.
-        mixer = {destination: transport.mixer(destination)}
+        mixer = transport.mixer(destination)
+        mixers = {destination: SteadyMixer(mixer)} if mixer is not None else {}
         super().__init__(
             transport,
             destination=destination,
             sample_rate=sample_rate,
             audio_chunk_size=audio_chunk_size,
-            params=params.model_copy(update={"audio_out_mixer": mixer}),
+            params=params.model_copy(update={"audio_out_mixer": mixers}),
         )
         self._resampler = StreamResampler(params.audio_out_channels)
         self._playout: Playout | None = transport.playout(destination)
@@ -265,7 +267,11 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
     async def _filter_audio(self, frame: Frame) -> None:
         # The first that happens to a frame once it is out of the queue.
         self._dequeued, self._dequeued_at = frame, self._interruptions
-        await super()._filter_audio(frame)
+        try:
+            await super()._filter_audio(frame)
+        except Exception:  # or the task would end, and the bot were mute
+            log.exception("%s: the filter failed: %s is not sent", self._transport, frame)
+            frame.audio = b""
 
     async def _audio_task_handler(self) -> None:
         """Send until an EndFrame comes; then the final silence, and wait until it has left."""
@@ -363,8 +369,13 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
 
     async def _finish(self) -> None:
         """The final silence, and the end of the utterance."""
-        if self._params.audio_out_enabled:
-            await self._send_silence(self._params.audio_out_end_silence_secs)
+        params = self._params
+        # Not where only images go.
+        if params.audio_out_enabled and self._destination in (None, *params.audio_out_destinations):
+            try:
+                await self._send_silence(params.audio_out_end_silence_secs)
+            except Exception:
+                log.exception("%s: the final silence could not be sent", self._transport)
         if self._playout is not None and self._held is not None:
             self._playout.end()
             await self._playout.wait(self._playout.written)
