@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parent
 KINDS = ("unit", "integration", "browser", "chaos", "fuzz", "pipecat")
+
+# Hundreds of processes start here. Where nothing is kept of what each has compiled (images for
+# containers ask for that), this alone would take minutes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No example database: a failure prints what reproduces it, and the tree stays clean.
 hypothesis.settings.register_profile("backbeat", deadline=None, database=None, print_blob=True)

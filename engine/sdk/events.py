@@ -59,7 +59,8 @@ class Events:
     def __init__(self, session_id: str) -> None:
         self.dropped = 0
         self._session_id = session_id
-        self._handlers: dict[str, list[Handler]] = {name: [] for name in EVENTS}
+        # Each with how many arguments it takes, which is found out once.
+        self._handlers: dict[str, list[tuple[Handler, int | None]]] = {name: [] for name in EVENTS}
         self._running: set[asyncio.Task[None]] = set()
         self._kept: dict[str, deque[tuple[Any, ...]]] = {
             name: deque(maxlen=MAX_KEPT) for name in KEPT
@@ -68,7 +69,7 @@ class Events:
     def add(self, event: str, handler: Handler) -> None:
         """Call `handler` at each `event`. Raises ConfigError for an event that does not exist."""
         self.check(event)
-        self._handlers[event].append(handler)
+        self._handlers[event].append((handler, _takes(handler)))
         kept = self._kept.get(event)
         while kept:
             self.fire(event, *kept.popleft())
@@ -87,12 +88,13 @@ class Events:
         """Call the handlers, each with as many of the arguments as it takes."""
         if not self._handlers[event] and event in self._kept:
             self._kept[event].append(arguments)
-        for handler in self._handlers[event]:
+        for handler, takes in self._handlers[event]:
             # The end comes once, and whoever misses it waits for ever.
             if len(self._running) >= MAX_RUNNING and event != "closed":
                 self.dropped += 1
                 continue
-            task = asyncio.create_task(self._handle(handler, arguments), name=f"on {event}")
+            given = arguments[:takes]
+            task = asyncio.create_task(self._handle(handler, given), name=f"on {event}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -106,7 +108,7 @@ class Events:
 
     async def _handle(self, handler: Handler, arguments: tuple[Any, ...]) -> None:
         try:
-            result = handler(*arguments[: _takes(handler)])
+            result = handler(*arguments)
             if inspect.isawaitable(result):
                 await result
         except Exception:

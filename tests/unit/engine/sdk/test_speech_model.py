@@ -10,6 +10,7 @@ from tests.unit.engine.sdk.speech_world import run_case
 
 CASES = 10_000
 PARTS = 8
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
