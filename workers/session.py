@@ -28,7 +28,7 @@ from workers.websocket.caller import CallerPeer
 from workers.websocket.peer import WebsocketPeer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ipc.clock import Clock
     from ipc.codec import Codec
@@ -59,12 +59,15 @@ class Session:
         report: Report,
         mux: UdpMux,
         sounds: Sounds | None = None,
+        on_remains: Callable[[list[object]], None] = lambda _remains: None,
     ) -> None:
+        """`on_remains` is given what peers that have ended leave (see `Garbage.leave`)."""
         self.id = session_id
         self._background = Background(sounds or Sounds())
         # What to encode with when rings come, if a bot has said so before them.
         self._codec: Codec | None = None
         self._mux = mux
+        self._on_remains = on_remains
         self.rings: Rings | None = None
         self.offered: Rings | None = None
         # The caller's connection of the moment; `peer` or `websocket` if it is of that kind.
@@ -110,6 +113,7 @@ class Session:
             on_track_status=self._reports.track_changed,
             clock=self._clock,
             on_silent=self._reports.caller_silent,
+            on_remains=self._on_remains,
         )
         try:
             answer = await peer.answer(sdp)

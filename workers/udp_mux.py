@@ -92,7 +92,7 @@ class MuxTransport:
         self._protocol = protocol
         self._closed = False
         self.waiting = 0
-        self.send_media = self._send_now
+        self.send_media: Callable[[bytes | memoryview, Address], bool] = self._send_now
 
     def sendto(self, data: bytes, address: Address) -> None:
         """Send STUN or DTLS."""
@@ -122,8 +122,13 @@ class MuxTransport:
         """Nothing more comes or goes."""
         if not self._closed:
             self._closed = True
+            self.send_media = _nowhere
             self._mux.forget(self._protocol)
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+def _nowhere(_data: bytes | memoryview, _address: Address) -> bool:
+    return False
 
 
 class UdpMux:

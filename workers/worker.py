@@ -203,10 +203,10 @@ class Worker:
         self._mux.watch(few or now_ns < self._dialogue_until_ns)
         if now_ns >= self._beat_due_ns:
             self._beat(now_ns)
-        if self._gate:
-            self._gate.open()
-        else:
-            self._garbage.collect(now_ns, due_ns - now_ns, idle=not self._sessions)
+        # An input uses up the gap: then only what cannot wait is collected.
+        gap_ns = 0 if self._gate else due_ns - now_ns
+        self._gate.open()
+        self._garbage.collect(now_ns, gap_ns, len(self._sessions))
 
     def _take_in(self) -> None:
         """In each slot, when all have sent: what has come, and what has not."""
@@ -340,7 +340,14 @@ class Worker:
             raise
 
     def _new_session(self, session_id: str) -> Session:
-        session = Session(session_id, self._clock, self._channel.notify, self._mux, self._sounds)
+        session = Session(
+            session_id,
+            self._clock,
+            self._channel.notify,
+            self._mux,
+            self._sounds,
+            on_remains=lambda remains: self._garbage.leave(remains, self._clock.now_ns()),
+        )
         self._sessions[session_id] = session
         self._pacer.add(session)
         return session

@@ -260,6 +260,29 @@ def renew_source(transceiver: RTCRtpTransceiver) -> None:
     transceiver.sender._ssrc = random.SystemRandom().randrange(1, 1 << 32)
 
 
+def parts_of(peer: RTCPeerConnection) -> list[object]:
+    """What refers to each other in rings, so that it would not go by itself.
+
+    To be asked before `close`, which forgets some of it.
+    """
+    ends: list[Any] = [
+        end
+        for transceiver in peer.getTransceivers()
+        for end in (transceiver, transceiver.sender, transceiver.receiver)
+    ]
+    if peer.sctp is not None:
+        ends.append(peer.sctp)
+    parts: dict[int, object] = {id(part): part for part in (peer, *ends)}
+    for end in ends:
+        transport = getattr(end, "transport", None)
+        if transport is not None:
+            ice = transport.transport
+            connection = ice._connection
+            below = (transport, ice, ice.iceGatherer, connection, *connection._protocols)
+            parts |= {id(part): part for part in below}
+    return [*parts.values()]
+
+
 def shorten_chunks() -> None:
     """From now on SCTP packets of this process fit into narrow tunnels, too."""
     vars(aiortc.rtcsctptransport)["USERDATA_MAX_LENGTH"] = SCTP_CHUNK_BYTES
@@ -298,6 +321,8 @@ async def self_test() -> None:
         _check_srtp(sender.transport)
         channel = peer.createDataChannel("test")
         is_acknowledged(channel)
+        for part in parts_of(peer):
+            vars(part)
         _check_state(channel.transport, OF_ASSOCIATION)
         _ = aiortc.rtcsctptransport.InboundStream().reassembly
     except (AttributeError, ImportError, KeyError, TypeError, SrtpError) as error:

@@ -65,12 +65,17 @@ class Peer:
         on_track_status: Callable[[int, bool], None],
         clock: Clock | None = None,
         on_silent: Callable[[], None] = lambda: None,
+        on_remains: Callable[[list[object]], None] = lambda _remains: None,
     ) -> None:
-        """`on_silent` hears that nothing has come from the caller for 2 s."""
+        """`on_silent` hears that nothing has come from the caller for 2 s.
+
+        `on_remains` is given, after the end, what has to be taken apart (see `Garbage.leave`).
+        """
         self.sender = sender
         self.receiver = receiver
         self.data = DataChannel(on_message, on_track_status, clock=clock, on_alive=self._alive)
         self._on_silent = on_silent
+        self._on_remains = on_remains
         self._turn = mux.turn
         self.state: State | None = None
         # Why the leg was closed from our side; empty when the caller closed it.
@@ -184,11 +189,14 @@ class Peer:
         self._pc.remove_all_listeners()
         self.sender.stop()
         self.receiver.stop()
+        remains = hooks.parts_of(self._pc)
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 await self._pc.close()
-        except TimeoutError:
+        except TimeoutError:  # something still works with it: what remains is the collector's
             log.warning("a peer connection did not close in time")
+        else:
+            self._on_remains([*remains, self.sender, self.receiver, self.data])
 
     def _media_failed(self) -> None:
         """A call whose bot cannot be heard ends, rather than staying silent."""
