@@ -13,11 +13,12 @@ bot.run()
 """
 
 from engine.sdk.bot import Bot
+from engine.sdk.flushes import Flushed
 from engine.sdk.marks import Mark
 from engine.sdk.placing import Placed
+from engine.sdk.playable import Played
 from engine.sdk.rtvi import Rtvi
 from engine.sdk.session import Session
-from engine.sdk.speech import Flushed, Played
 from engine.sdk.websocket import WebsocketSession
 from ipc.codec import Codec
 from ipc.ice_server import IceServer

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ipc.audio_ring import BotRing
     from ipc.clock import Clock
 
-__all__ = ["Flushed", "Playable", "Played", "Speech"]
-
 
 class Speech:
     """What one session says. The session passes the bell on by `look`."""

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from engine.sdk.flushes import Flushed
     from engine.sdk.marks import Mark
-    from engine.sdk.speech import Flushed, Played
+    from engine.sdk.playable import Played
     from ipc.codec import Codec
 
 HZ = 8_000
