@@ -45,6 +45,11 @@ class Sockets:
                 raise ConfigError(f"tls_ca_file: {error}", code="tls_ca_file") from error
         self._waiting: dict[Drained, None] = {}
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to handle."""
+        return bool(self._waiting)
+
     def add(self, connection: Drained) -> None:
         """It has received something."""
         self._waiting[connection] = None

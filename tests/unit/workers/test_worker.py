@@ -93,3 +93,38 @@ async def test_rings_that_cannot_be_made_let_go_of_the_bell(
 
     assert worker._ropes._ropes == {}
     await session.close("end")
+
+
+class FakeSockets:
+    """Counts how often it is asked; `waiting` is what a test says."""
+
+    def __init__(self) -> None:
+        self.drained = 0
+        self.waiting = False
+
+    def drain(self, _now_ns: int, _is_late: object) -> None:
+        self.drained += 1
+
+
+def test_websockets_of_many_sessions_are_heard_once_a_frame_and_what_is_left_at_once(
+    worker: Worker, clock: ManualClock
+) -> None:
+    sockets = FakeSockets()
+    parts = cast("Any", worker)
+    parts._sockets, parts._hear_ns = sockets, 0
+    parts._mux.drain = lambda: None
+
+    def slots(count: int) -> int:
+        before = sockets.drained
+        for _ in range(count):
+            clock.advance_ms(4)
+            worker._take_in()
+        return sockets.drained - before
+
+    assert slots(50) == 50  # of few sessions, in each slot
+    parts._sessions = {str(number): SimpleNamespace(arriving=None) for number in range(8)}
+    assert slots(5) <= 1
+    assert slots(50) == 10
+    sockets.waiting = True
+    slots(5)  # the frame that is on
+    assert slots(50) == 50
