@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from ipc.audio_ring import RingSpec, WorkerRing, size_bytes
 from ipc.clock import ManualClock
@@ -16,7 +16,7 @@ from ipc.media_stream import Kind, StreamFrame
 from ipc.message_stream import MAX_CURSOR, MAX_QUEUED, MessageStream
 from ipc.serializers import ProtobufFrameSerializer
 from ipc.websocket import Websocket
-from tests.fakes.websocket_wire import Wire, frame
+from tests.fakes.websocket_wire import Wire
 from workers.websocket.connection import MAX_RECEIVED_BYTES
 from workers.websocket.receiver import MAX_WAITING_BYTES, Receiver
 from workers.websocket.wire import Wire as Format
@@ -24,22 +24,25 @@ from workers.websocket.wire import Wire as Format
 REASONS = {"protocol_error", "message_too_large", "server_left", "server_closed", "connection_lost"}
 opcodes = st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.PONG])
 frames = st.builds(
-    lambda opcode, data, fin: frame(opcode, data[:125], fin=fin or opcode >= Opcode.CLOSE),
+    lambda opcode, data, fin: Frame(opcode, data[:125], fin or opcode >= Opcode.CLOSE),
     opcodes,
     st.binary(max_size=200),
     st.booleans(),
 )
-closes = st.builds(lambda data: frame(Opcode.CLOSE, data), st.binary(max_size=30))
+closes = st.builds(lambda data: Frame(Opcode.CLOSE, data), st.binary(max_size=30))
 raw = st.binary(max_size=60)
 
 
-@given(st.lists(st.one_of(frames, frames, closes, raw), max_size=20), st.data())
+@given(st.lists(st.one_of(frames, frames, closes, raw), max_size=20), st.booleans(), st.data())
 def test_any_bytes_end_a_connection_by_a_name_or_not_at_all(
-    pieces: list[bytes], data: st.DataObject
+    pieces: list[Frame | bytes], as_server: bool, data: st.DataObject
 ) -> None:
     async def run() -> None:
-        wire = Wire(max_size=300)
-        rest = b"".join(pieces)
+        wire = Wire(max_size=300, as_server=as_server)
+        rest = b"".join(
+            piece if isinstance(piece, bytes) else piece.serialize(mask=as_server)
+            for piece in pieces
+        )
         while rest:
             count = data.draw(st.integers(1, len(rest)))
             wire.arrive(rest[:count])
@@ -51,7 +54,7 @@ def test_any_bytes_end_a_connection_by_a_name_or_not_at_all(
         assert all(len(message) <= 300 for message in wire.messages)
         heard = len(wire.messages)
         if wire.ends:
-            wire.arrive(frame(Opcode.TEXT, b"late"))
+            wire.arrive(Frame(Opcode.TEXT, b"late").serialize(mask=as_server))
             wire.settle()
             assert len(wire.messages) == heard
         wire.connection.connection_lost(None)
