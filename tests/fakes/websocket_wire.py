@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from ipc.clock import ManualClock
 from workers.websocket.connection import Connection
+from workers.websocket.protocol import ClientEnd, ServerEnd
 
 if TYPE_CHECKING:
     from workers.websocket.sockets import Drained, Sockets
@@ -63,11 +63,11 @@ class Wire:
     ) -> None:
         self.clock = ManualClock()
         self.waiting: dict[Drained, None] = {}
-        client = ClientProtocol(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
-        server = ServerProtocol(state=OPEN, max_size=max_size)
+        client = ClientEnd(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
+        server = ServerEnd(state=OPEN, max_size=max_size)
         protocol = server if as_server else client
         # What reads this end's bytes.
-        self._far: ClientProtocol | ServerProtocol = client if as_server else server
+        self._far: ClientEnd | ServerEnd = client if as_server else server
         self.connection = Connection(
             protocol,
             cast("Sockets", self),

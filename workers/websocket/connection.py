@@ -8,6 +8,7 @@ are ours. Knows no audio.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import socket
 from collections import deque
@@ -41,6 +42,7 @@ MAX_UNSENT_BYTES = 1 << 20
 # The kernel must not swallow seconds of speech that a flush could not reach any more.
 SEND_BUFFER_BYTES = 32 << 10
 NEVER_NS = 1 << 62
+UTF8 = codecs.getincrementaldecoder("utf-8")
 LEFT = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 # A normal closure would tell the other side not to come again.
 END_CODES = {"slow_reader": CloseCode.TRY_AGAIN_LATER}
@@ -103,6 +105,7 @@ class Connection(asyncio.Protocol):
         # What has come of a message in fragments; None while there is none.
         self._parts: bytearray | None = None
         self._text = False
+        self._utf8 = UTF8()
         self._events: deque[object] = deque()
         self._ping_due_ns = NEVER_NS
         self._pinged_ns = 0
@@ -276,10 +279,12 @@ class Connection(asyncio.Protocol):
         if opcode is not Opcode.CONT:
             self._text = opcode is Opcode.TEXT
             if not event.fin:
-                self._parts = bytearray(data)
-                return
-        elif self._parts is not None:
+                self._parts = bytearray()
+                self._utf8.reset()
+        if self._parts is not None:
             self._parts += data
+            if self._text and not self._is_text(data, event.fin):
+                return
             if not event.fin:
                 return
             data, self._parts = bytes(self._parts), None
@@ -291,6 +296,15 @@ class Connection(asyncio.Protocol):
                 self.end("protocol_error", CloseCode.INVALID_DATA)
                 return
         self._give(message, data, now_ns)
+
+    def _is_text(self, part: bytes, last: bool) -> bool:
+        """Whether what has come of a message can be one; nobody waits for the rest if not."""
+        try:
+            self._utf8.decode(part, last)
+        except UnicodeDecodeError:
+            self.end("protocol_error", CloseCode.INVALID_DATA)
+            return False
+        return True
 
     def _give(self, message: str | bytes, data: bytes, now_ns: int) -> None:
         if self._reason:

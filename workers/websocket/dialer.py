@@ -13,13 +13,13 @@ import ssl
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
-from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.uri import WebSocketURI, parse_uri
 
 from ipc.errors import DialFailed
 from workers.websocket.connection import Connection
+from workers.websocket.protocol import ClientEnd
 
 if TYPE_CHECKING:
     from ipc.clock import Clock
@@ -71,7 +71,7 @@ def _new(
     sockets: Sockets,
     clock: Clock,
 ) -> Connection:
-    protocol = ClientProtocol(
+    protocol = ClientEnd(
         parse_uri(uri),
         origin=websocket.origin,  # type: ignore[arg-type]  # a name for str
         extensions=[ClientPerMessageDeflateFactory()] if websocket.compression else None,
@@ -100,7 +100,7 @@ def _new(
 async def _open(connection: Connection, proxy: str | None, tls: ssl.SSLContext) -> str | None:
     """Connect and have it upgraded; a redirect's target, or None when it is open."""
     loop = asyncio.get_running_loop()
-    uri = cast("ClientProtocol", connection.protocol).uri
+    uri = cast("ClientEnd", connection.protocol).uri
     context = tls if uri.secure else None
     name = uri.host if uri.secure else None
     if proxy:

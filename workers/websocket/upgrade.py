@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 
 from ipc.websocket import MAX_HZ, MIN_HZ, Websocket
+from workers.websocket.protocol import ServerEnd
 
 if TYPE_CHECKING:
     from websockets.datastructures import Headers
@@ -78,7 +78,7 @@ class Refusal:
 class Wanted:
     """A request that can be granted: the answer and what is spoken then."""
 
-    protocol: ServerProtocol
+    protocol: ServerEnd
     answer: Response
     websocket: Websocket
     token: str
@@ -90,7 +90,7 @@ def read(head: bytes) -> Wanted | Refusal:
     """What a request asks for; `head` ends with its empty line."""
     # Needed before the request is read, and there only one path begins like this.
     limit = MAX_PROTOBUF_BYTES if head.startswith(b"GET /ws-client") else MAX_MESSAGE_BYTES
-    protocol = ServerProtocol(max_size=limit, logger=_QUIET)
+    protocol = ServerEnd(max_size=limit, logger=_QUIET)
     protocol.receive_data(head)
     request = next(iter(protocol.events_received()), None)
     if not isinstance(request, Request):
@@ -178,7 +178,7 @@ def _token(path: str, query: str, headers: Headers) -> str:
     return ""
 
 
-def _why(protocol: ServerProtocol) -> str:
+def _why(protocol: ServerEnd) -> str:
     error = protocol.handshake_exc
     return f"this is no request for a WebSocket: {error}"[:200]
 

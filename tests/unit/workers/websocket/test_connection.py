@@ -11,6 +11,8 @@ from tests.fakes.websocket_wire import Wire, frame
 from tests.support import until
 from workers.websocket.connection import MAX_DRAIN_BYTES, MAX_RECEIVED_BYTES, MAX_UNSENT_BYTES
 
+HALF = frame(Opcode.TEXT, "é".encode()[:1], fin=False)
+
 
 async def test_nothing_is_handled_before_the_slot() -> None:
     wire = Wire()
@@ -37,6 +39,8 @@ async def test_fragments_with_pings_between_them_are_one_message() -> None:
     ("data", "reason", "code"),
     [
         (frame(Opcode.TEXT, b"\xff"), "protocol_error", 1007),
+        (HALF + frame(Opcode.CONT, b""), "protocol_error", 1007),
+        (HALF + frame(Opcode.CLOSE, Close(1000, "").serialize()), "server_left", 1000),
         (frame(Opcode.CONT, b"x"), "protocol_error", 1002),
         (frame(Opcode.BINARY, bytes(70_000)), "message_too_large", 1009),
         (b"\xff\xff\xff\xff", "protocol_error", 1002),
@@ -56,6 +60,15 @@ async def test_each_end_has_its_name_and_is_told_once(data: bytes, reason: str, 
     assert wire.connection.close_code == code
     assert not wire.connection.send("late")
     assert [answer.opcode for answer in wire.answers()] == [Opcode.CLOSE]
+
+
+@pytest.mark.parametrize("part", [b"\xff", b"\xa9\xed\xa0\x80"])
+async def test_nobody_waits_for_the_end_of_a_text_that_is_none(part: bytes) -> None:
+    wire = Wire()
+    wire.arrive(HALF + frame(Opcode.CONT, part, fin=False))
+    wire.settle()
+    assert wire.ends == ["protocol_error"]
+    assert wire.connection.close_code == 1007
 
 
 async def test_what_came_before_the_path_broke_is_heard() -> None:
