@@ -144,6 +144,23 @@ async def test_on_loopback_only_pages_of_this_machine_may_call(
         assert preflight.headers.get("Access-Control-Allow-Origin") == answer
 
 
+@pytest.mark.parametrize("path", ["/start", "/api/offer", "/sessions/some-call/api/offer"])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_a_page_may_send_what_pipecats_client_sends(path: str, method: str) -> None:
+    transport = httpx.ASGITransport(build(["https://a.example"]))
+    asked = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        preflight = await client.options(path, headers=asked)
+    assert preflight.status_code == 200
+    assert method in preflight.headers["Access-Control-Allow-Methods"]
+    allowed = preflight.headers["Access-Control-Allow-Headers"].lower()
+    assert {"authorization", "content-type"} <= set(allowed.replace(" ", "").split(","))
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:7860", "LOCALHOST:1"])
 async def test_our_own_names_pass(client: httpx.AsyncClient, host: str) -> None:
     response = await client.get("/health/live", headers={"Host": host})
