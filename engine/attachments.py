@@ -11,7 +11,7 @@ import structlog
 
 from engine.supervisor import WorkerState
 from ipc import segment
-from ipc.errors import BackbeatError, BotError, BotGone, WorkerDied
+from ipc.errors import BackbeatError, BotError, BotGone, WorkerDied, WorkerError
 from ipc.messages import (
     DropRing,
     Hello,
@@ -56,16 +56,21 @@ class Attachments:
             self._bots.released(bot, session.id)
 
     async def attach(self, session: Session, bot: BotHandle, rings: RingOpened | None) -> bool:
-        """Offer the session to this bot; False, and nothing left of it, when it does not come."""
+        """Offer the session to this bot; False, and nothing left of it, when it does not come.
+
+        Nor can it come when the session has another worker, or none, by then.
+        """
+        worker = session.worker
         try:
             await self._offer_to(session, bot, rings or await self.open_rings(session, bot))
-        except BotError as error:
+        except (BotError, WorkerError) as error:
+            stays = session.worker is worker and not session.lost_worker
+            if isinstance(error, WorkerError) and stays:
+                raise
             log.warning("bot_did_not_attach", session=session.id, reason=error.message)
             # A bot that was only slow must not serve a session that others have.
             self._bots.notify(bot, SessionClosed(session=session.id, reason="not_attached"))
-            self._supervisor.notify(
-                session.worker, DropRing(session=session.id, epoch=session.epoch)
-            )
+            self._supervisor.notify(worker, DropRing(session=session.id, epoch=session.epoch))
             self.unlink(session)
             self.release(session)
             return False

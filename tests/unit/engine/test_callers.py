@@ -251,3 +251,20 @@ async def test_a_caller_who_moves_on_before_its_bot_has_come_for_rings_is_kept()
     await setup.sessions.bot_request(session.bot, OpenMedia(session=session.id))
     assert state_of(session) == "live"
     await setup.end()
+
+
+async def test_a_caller_who_moves_on_while_its_next_bot_attaches_is_kept() -> None:
+    setup = Calls()
+    session = await setup.in_call()
+    old = setup.bots.all.pop()
+    setup.bots.offering.clear()
+    setup.sessions.bot_gone(old, "bot_died")
+    setup.bots.add("b2")
+    await until(lambda: setup.bots.offered == ["b1", "b2"])
+    other = WorkerHandle(name="w9", token="", state=WorkerState.LIVE)
+    assert await setup.claim(worker=other) == Claimed(session=session.id)
+    setup.says(other, session, "connected")
+    setup.bots.offering.set()
+    await until(lambda: session.attached)
+    assert (state_of(session), session.worker) == ("live", other)
+    await setup.end()
