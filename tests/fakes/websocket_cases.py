@@ -125,6 +125,9 @@ def reserved_bits() -> list[Case]:
             Case(name=f"3.{rsv}.{opcode}", steps=(wrong,), code=WRONG),
             Case(name=f"3.{rsv}.{opcode}.behind", steps=before, answers=answers, code=WRONG),
         ]
+        if opcode in (TEXT, BINARY):
+            large = (a(opcode, bytes(300), rsv=rsv),)
+            found.append(Case(name=f"3.{rsv}.{opcode}.large", steps=large, code=WRONG))
     return found
 
 
@@ -136,6 +139,7 @@ def opcodes() -> list[Case]:
         found += [
             Case(name=f"4.{opcode}.empty", steps=(a(opcode),), code=WRONG),
             Case(name=f"4.{opcode}.full", steps=(a(opcode, b"reserved"),), code=WRONG),
+            Case(name=f"4.{opcode}.large", steps=(a(opcode, bytes(300)),), code=WRONG),
             Case(
                 name=f"4.{opcode}.behind",
                 steps=(whole,),
@@ -161,7 +165,7 @@ def fragmentation() -> list[Case]:
     pong = Got(PONG, b"p")
     for opcode, pieces_of in itertools.product((TEXT, BINARY), (0, 1)):
         whole = (Got(opcode, b"onetwo"),)
-        two = fragments(opcode, [b"one", b"two"])
+        two, large = fragments(opcode, [b"one", b"two"]), bytes(300)
         five = fragments(opcode, [b"on", b"", b"et", b"", b"wo"])
         between = tuple(step for each in five for step in (a(PING, b"p"), each))
         for name, steps, answers in (
@@ -172,6 +176,7 @@ def fragmentation() -> list[Case]:
             ("pings", between, (pong,) * 5 + whole),
             ("empty", fragments(opcode, [b"", b"", b""]), (Got(opcode, b""),)),
             ("ones", fragments(opcode, split(b"onetwo")), whole),
+            ("large", fragments(opcode, [large, large, large]), (Got(opcode, large * 3),)),
             ("twice", two + two, whole + whole),
         ):
             found.append(
@@ -188,6 +193,7 @@ def fragmentation() -> list[Case]:
             ("no_begin", (end,), ()),
             ("no_begin_no_end", (stray, end), ()),
             ("second_begin", (begun, a(opcode, b"new")), ()),
+            ("second_large", (begun, a(opcode, bytes(300))), ()),
             ("second_fragmented", (begun, a(opcode, b"new", fin=False)), ()),
             ("stray_behind", (begun, end, stray), whole),
             ("ping_in_fragments", (a(PING, b"p", fin=False), a(CONT, b"q")), ()),
