@@ -46,12 +46,12 @@ async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_d
                 assert ours == (which == "changed")
                 assert " s_" in kind_told(caller)
                 assert "'name': 'Ada'" in kind_told(caller)
-        async with await WebsocketCaller.through(serve.url, {"name": "Grace"}) as caller:
-            await until(lambda: bool(kind_told(caller)), 20)
-            kind = kind_told(caller)
+        async with await WebsocketCaller.through(serve.url, {"name": "Grace"}) as other:
+            await until(lambda: bool(kind_told(other)), 20)
+            kind = kind_told(other)
             assert ("engine.integrations.pipecat" in kind) == (which == "changed")
             assert "'name': 'Grace'" in kind
             assert " s_" in kind
-            caller.speak(440)
-            await caller.hears_tone(440)
-            assert caller.rates() == {(24_000, 1)}
+            other.speak(440)
+            await other.hears_tone(440)
+            assert other.rates() == {(24_000, 1)}
