@@ -16,6 +16,7 @@ from pipecat.frames.frames import (
     OutputTransportReadyFrame,
     TextFrame,
 )
+from pipecat.serializers.protobuf import ProtobufFrameSerializer
 from pipecat.transports.websocket.client import WebsocketClientTransport as Stock
 
 from engine.integrations.pipecat import WebsocketClientParams, WebsocketClientTransport
@@ -33,6 +34,10 @@ KINDS = pytest.mark.parametrize("kind", [WebsocketClientTransport, Stock], ids=[
 HZ = 16_000
 PIECE = HZ // 25
 pytestmark = pytest.mark.usefixtures("found_serve")
+
+
+class OwnSerializer(ProtobufFrameSerializer):  # type: ignore[misc]  # Pipecat is not installed where types are checked
+    """Not exactly what a worker knows, so it runs here."""
 
 
 def speech(hertz: float, seconds: float) -> bytes:
@@ -81,12 +86,14 @@ async def test_one_odd_message_makes_nobody_deaf(kind: Any, message: str | bytes
             assert call.events() == ["on_connected"]
 
 
-async def test_a_server_that_comes_back_is_dialled_again() -> None:
+@pytest.mark.parametrize("own", [None, OwnSerializer], ids=["worker", "bot"])
+async def test_a_server_that_comes_back_is_dialled_again(own: Any) -> None:
     far = FarServer()
     await far.start()
     try:
-        options: Any = {"params": WebsocketClientParams, "reconnect": True}
-        async with Dialled(far.uri, **options) as call:
+        serializer = own() if own else None
+        options: Any = {"params": WebsocketClientParams, "serializer": serializer}
+        async with Dialled(far.uri, reconnect=True, **options) as call:
             await until(lambda: far.connections, 20)
             await call.say(said(600, 1.0))
             await until(lambda: far.audio(), 20)
