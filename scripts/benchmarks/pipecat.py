@@ -8,6 +8,7 @@ the one that the transport starts for itself, in a process of the same tree.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -42,19 +43,34 @@ def measure(sessions: int, seconds: float, flushes: int, parts: Collection[str] 
         report.notes.append(processes.NO_PIPECAT)
         return report
     if "cpu" in parts:
-        _cpu(report, sessions, seconds)
+        report.attempt("both ways", lambda: _cpu(report, sessions, seconds))
     for kind in (ON_BACKBEAT, PIPECAT):
         prefix = "" if kind == ON_BACKBEAT else f"peer: {kind}: "
-        ours = kind == ON_BACKBEAT
-        if "stall" in parts:
-            _stall(report, kind, prefix, sessions, seconds, judged=ours)
-        if "spin" in parts:
-            _spin(report, kind, prefix, min(seconds, SPIN_S), judged=ours)
-        if "flush" in parts:
-            _flush(report, kind, prefix, sessions, flushes, judged=ours)
-        if "ready" in parts:
-            ready.add(report, kind, prefix, READY_CALLS, judged=ours)
+        tell = partial(_measure, report, kind, prefix, sessions, seconds, flushes)
+        for part in PARTS[1:]:
+            if part in parts:
+                report.attempt(f"{prefix}{part}", partial(tell, part))
     return report
+
+
+def _measure(
+    report: Report,
+    kind: str,
+    prefix: str,
+    sessions: int,
+    seconds: float,
+    flushes: int,
+    part: str,
+) -> None:
+    judged = kind == ON_BACKBEAT
+    if part == "stall":
+        _stall(report, kind, prefix, sessions, seconds, judged=judged)
+    elif part == "spin":
+        _spin(report, kind, prefix, min(seconds, SPIN_S), judged=judged)
+    elif part == "flush":
+        _flush(report, kind, prefix, sessions, flushes, judged=judged)
+    else:
+        ready.add(report, kind, prefix, READY_CALLS, judged=judged)
 
 
 def _take(kind: str, job: Job, sessions: int, seconds: float) -> Window | str:

@@ -9,10 +9,14 @@ import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIBRARIES = ("aiortc", "aioice", "av", "pyzmq", "numpy", "uvloop")
 STATISTICS = ("p50", "p90", "p99", "max")
@@ -112,6 +116,15 @@ class Report:
         known = values if isinstance(values, dict) else {"p50": values}
         limits = must if isinstance(must, dict) else {} if must is None else {"p50": must}
         self.rows.append(Row(name, unit, known, count, limits, ratio, void))
+
+    def attempt(self, name: str, measure: Callable[[], None]) -> None:
+        """Measure a part; one that fails is noted and takes none of the others along."""
+        try:
+            measure()
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.put(name, "", {}, 0, void=f"{NOT_HELD}: {why[:80]}")
+            self.notes.append(f"{name}: {why}")
 
     def show(self) -> None:
         """Print the table."""

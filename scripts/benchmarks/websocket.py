@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,16 +88,21 @@ def measure(
     peer = processes.has_pipecat()
     if not peer:
         report.notes.append(processes.NO_PIPECAT)
-    holds = sessions
+    holds = [sessions]
     if "cpu" in parts:
-        holds = _cpu(report, sessions, seconds, peer=peer)
+        report.attempt(
+            "talk and listen", lambda: holds.append(_cpu(report, sessions, seconds, peer=peer))
+        )
     if "stall" in parts:
-        _stall(report, stall_sessions, holds, seconds, peer=peer)
+        report.attempt(
+            "the bot blocks",
+            lambda: _stall(report, stall_sessions, holds[-1], seconds, peer=peer),
+        )
     if "flush" in parts:
         for kind in (ENGINE, PIPECAT) if peer else (ENGINE,):
-            _flush(report, kind, flushes)
+            report.attempt(f"{kind}: flush", partial(_flush, report, kind, flushes))
     if "tls" in parts:
-        _tls(report, seconds)
+        report.attempt("calls beside TLS", lambda: _tls(report, seconds))
     return report
 
 

@@ -69,3 +69,16 @@ def test_json_holds_rows_verdicts_machine_and_date(tmp_path: Path) -> None:
     assert content["reports"][0]["rows"][0]["verdict"] == "MISSED"
     assert content["machine"]["cores"]
     assert len(content["date"]) == 10
+
+
+def test_a_part_that_fails_is_noted_and_the_others_go_on() -> None:
+    report = Report("title")
+
+    def fails() -> None:
+        raise RuntimeError("no worker\nand its log")
+
+    report.attempt("first", fails)
+    report.attempt("second", lambda: report.put("row", "", 1.0, 1))
+    first, second = report.rows
+    assert (first.verdict, second.name) == ("not held: RuntimeError: no worker", "row")
+    assert report.notes == ["first: RuntimeError: no worker"]
