@@ -56,6 +56,7 @@ from workers.pacer import Pacer
 from workers.priority import raise_priority
 from workers.rings import Rings
 from workers.session import Session
+from workers.sound_loader import SoundLoader
 from workers.sounds import Sounds
 from workers.timer import new_timer
 from workers.udp_mux import UdpMux
@@ -151,7 +152,7 @@ class Worker:
 
     def _start_media(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sounds = Sounds()
+        self._sounds = Sounds(SoundLoader())
         self._sockets = Sockets(self._settings.tls_ca_file)
         self._undo.callback(self._sounds.close)
         self._garbage = Garbage()
