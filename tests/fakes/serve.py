@@ -7,6 +7,7 @@ without holding up the test's event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import selectors
@@ -23,9 +24,10 @@ import httpx
 import psutil
 
 from tests.fakes.wait import eventually
+from tests.support import short_temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE_FILE = ROOT / "engine" / "__main__.py"
@@ -261,6 +263,18 @@ class ServeProcess:
                 if not piece:
                     return
                 self._out += piece
+
+
+@contextlib.contextmanager
+def serve_of_a_module(
+    *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[ServeProcess]:
+    """For a module's own fixture `serve`, where its tests want settings or leave sessions."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bb-", dir=short_temporary()) as base,
+        ServeProcess(Path(base) / "run", *options, env=env) as process,
+    ):
+        yield process
 
 
 def _arguments(process: psutil.Process) -> list[str]:

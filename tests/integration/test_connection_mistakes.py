@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +24,7 @@ from ipc.errors import BackbeatError, NegotiationError, SessionClosed, StateErro
 from tests.fakes import offers
 from tests.fakes.audio import silence_source
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
+from tests.fakes.serve import serve_of_a_module
 from tests.fakes.transport_site import TransportSite
 from tests.support import turn, until
 
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from engine.transports.frames import MixerControlFrame
+    from tests.fakes.serve import ServeProcess
 
 pytestmark = pytest.mark.xdist_group("connection mistakes")
 
@@ -65,15 +63,12 @@ class Hum(BaseAudioMixer):
 @pytest.fixture(scope="module")
 def serve() -> Iterator[ServeProcess]:
     """Not the one of all tests: a caller who has been let go before it came is waited for."""
-    base = Path(tempfile.mkdtemp(prefix="bb-"))
-    with ServeProcess(base / "run", "--bots", "0") as process:
+    with serve_of_a_module("--bots", "0") as process:
         yield process
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
-async def found_engine(serve: ServeProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setenv("BACKBEAT_ENDPOINT", serve.endpoint)
+async def ended_homes(found_serve: ServeProcess) -> AsyncIterator[None]:
     yield
     await home.end_all()
 

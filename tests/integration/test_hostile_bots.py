@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -14,7 +11,7 @@ import pytest
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import FakeBot, echo_bot, serving
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess, environment
+from tests.fakes.serve import ServeProcess, environment, serve_of_a_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +24,10 @@ TOKEN = "a bot's secret"
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[ServeProcess]:
-    base = Path(tempfile.mkdtemp(prefix="bb-"))
     env = environment(BACKBEAT_BOT_TOKEN=TOKEN)
     options = ("--bot-accept-s", "1", "--default-bot", "echo")
-    with ServeProcess(base / "run", *options, env=env) as process:
+    with serve_of_a_module(*options, env=env) as process:
         yield process
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture

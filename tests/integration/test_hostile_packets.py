@@ -7,6 +7,8 @@ caller's own. The nonsense is seeded, so that what fails can be sent again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import random
 import re
 import socket
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 EARLY_CHECKS = 100_000
+AUTHENTIC_CHECKS, STRANGERS = 10_000, 200
 BATCH = 50
 SEED = 20_261_121
 pytestmark = pytest.mark.timeout(180)
@@ -83,6 +86,19 @@ def nonsense(name: str, rng: random.Random) -> Iterator[bytes]:
         yield bytes(broken)
 
 
+def early_checks(name: str, rng: random.Random) -> Iterator[bytes]:
+    """Checks of as many transactions; each tenth has only a header."""
+    # Signed once and not each: no signature is right, and making them takes longer than the flood.
+    signed = [check(name, rng, key=key) for key in (None, b"wrong", b"")]
+    for number in range(EARLY_CHECKS):
+        transaction = rng.randbytes(12)
+        if number % 10:
+            one = rng.choice(signed)
+            yield one[:8] + transaction + one[20:]
+        else:
+            yield b"\0\1\0\0" + rng.randbytes(4) + transaction
+
+
 async def pour(send: Any, datagrams: Iterator[bytes]) -> int:
     """Send all of them; the loop turns between batches, as the caller lives on it too."""
     sent = 0
@@ -115,6 +131,32 @@ async def still_well(serve: ServeProcess, caller: FakeCaller, workers: dict[str,
     assert "Traceback" not in serve.log()
 
 
+async def pour_with_password(caller: FakeCaller) -> None:
+    """Checks that are authentic, from more addresses than a peer may have."""
+    host, port, name = place(caller.answers[-1])
+    key = re.search(r"a=ice-pwd:(\S+)", caller.answers[-1])
+    peer = re.search(r"a=ice-ufrag:(\S+)", caller.pc.localDescription.sdp)
+    assert key is not None
+    assert peer is not None
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["USERNAME"] = f"{name}:{peer.group(1)}"
+    message.attributes["PRIORITY"] = 1
+    message.attributes["ICE-CONTROLLING"] = 7
+    message.add_message_integrity(key.group(1).encode())
+    with contextlib.ExitStack() as stack:
+        strangers = itertools.cycle(
+            [
+                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                for _ in range(STRANGERS)
+            ]
+        )
+
+        def send(data: bytes) -> None:
+            next(strangers).sendto(data, (host, port))
+
+        await pour(send, itertools.repeat(bytes(message), AUTHENTIC_CHECKS))
+
+
 async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_dir: Path) -> None:
     rng = random.Random(SEED)
     async with ServeProcess(runtime_dir, "--udp-port", "0") as serve:
@@ -123,11 +165,7 @@ async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_
         async with FakeCaller(serve.url, tone_source(440)) as caller:
             await caller.hears(440)
             host, port, name = place(caller.answers[-1])
-            early = (
-                check(name, rng, key=rng.choice([None, b"wrong", b""])) if n % 10 else b"\0\1" + s
-                for n in range(EARLY_CHECKS)
-                for s in [struct.pack("!H", 0) + rng.randbytes(16)]
-            )
+            early = early_checks(name, rng)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
                 stranger.setblocking(False)
                 stranger.connect((host, port))
@@ -141,6 +179,7 @@ async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_
                 await pour(send, nonsense(name, rng))
                 caller.forget()
                 assert await pour(send, early) == EARLY_CHECKS
+            await pour_with_password(caller)
             # All of the flood lies behind us: the tone came through it.
             await caller.hears(440, seconds=1.0)
             await still_well(serve, caller, workers)
@@ -151,6 +190,7 @@ async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_
     assert dropped["unknown_kind"] > 0
     assert dropped["malformed"] > 0
     assert dropped["leg_too_busy"] > 0
+    assert dropped["too_many_addresses"] > 0
     assert report["backbeat-media"]["packetsRejected"] == 0, "none of it was from the caller"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import pytest
 from tests.fakes import offers
 from tests.fakes.audio import tone_source
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import NO_TLS, ServeProcess
+from tests.fakes.serve import NO_TLS, ServeProcess, serve_of_a_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +25,8 @@ GOOD = offers.offer(offers.audio("0"), offers.data("1"))
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[ServeProcess]:
-    base = Path(tempfile.mkdtemp(prefix="bb-"))
-    with ServeProcess(base / "run", "--bot", str(ROOMY)) as process:
+    with serve_of_a_module("--bot", str(ROOMY)) as process:
         yield process
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture

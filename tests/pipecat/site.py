@@ -20,7 +20,6 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
-from engine import Engine
 from engine.integrations.pipecat import (
     IceCandidate,
     SmallWebRTCPatchRequest,
@@ -147,7 +146,10 @@ class Call(Running):
 
 
 class Site:
-    """`async with Site(audio_out_lead_ms=200, ...) as site`; `site.url` for callers."""
+    """`async with Site(audio_out_lead_ms=200, ...) as site`; `site.url` for callers.
+
+    Its transports find the engine of the environment: see the fixture `found_serve`.
+    """
 
     def __init__(
         self,
@@ -167,7 +169,6 @@ class Site:
         self._app = FastAPI()
         self._app.post("/api/offer")(self._offer)
         self._app.patch("/api/offer")(self._candidates)
-        self.engine = Engine(workers=1, spare_workers=0, priority="none", ice_address="127.0.0.1")
         self._served = serving_app(self._app)
 
     @property
@@ -189,7 +190,6 @@ class Site:
         self.calls.append(Call(connection, self))
 
     async def __aenter__(self) -> Site:
-        await self.engine.__aenter__()
         self.url = await self._served.__aenter__()
         return self
 
@@ -198,5 +198,4 @@ class Site:
             await call.end()
         await self._served.__aexit__(None, None, None)
         await self.handler.close()
-        await self.engine.__aexit__(None, None, None)
         await home.end_all()

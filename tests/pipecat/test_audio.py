@@ -20,6 +20,8 @@ from tests.fakes.caller import FakeCaller
 from tests.pipecat.site import Site, said
 from tests.support import until
 
+pytestmark = pytest.mark.usefixtures("found_serve")
+
 
 @pytest.mark.parametrize("hz", [16_000, 22_050, 44_100])
 async def test_speech_of_another_rate_is_heard_whole(hz: int) -> None:

@@ -31,6 +31,8 @@ from tests.support import until
 if TYPE_CHECKING:
     from tests.fakes.audio import Samples
 
+pytestmark = pytest.mark.usefixtures("found_serve")
+
 KINDS = pytest.mark.parametrize("kind", [SmallWebRTCTransport, Stock], ids=["ours", "stock"])
 
 

@@ -21,6 +21,8 @@ from tests.fakes.caller import FakeCaller
 from tests.pipecat.site import OUT_HZ, Call, Site, said
 from tests.support import until
 
+pytestmark = pytest.mark.usefixtures("found_serve")
+
 
 def recorded_s(call: Call) -> float:
     """Seconds of the bot's audio that have come to recorders."""
