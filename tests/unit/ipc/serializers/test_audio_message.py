@@ -50,9 +50,13 @@ def test_garbage_is_left_to_the_serializer(data: bytes) -> None:
     _agree(data)
 
 
+# One for all examples: each message carries another number, and now and then a longer one.
+WHOLE = audio_message.encode(bytes(40), 24_000, 1)
+
+
 @given(st.data())
 def test_a_damaged_message_is_sound_to_both_or_left(data: Any) -> None:
-    whole = bytearray(audio_message.encode(bytes(40), 24_000, 1))
+    whole = bytearray(WHOLE)
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] = data.draw(st.integers(0, 255))
     _agree(bytes(whole[: data.draw(st.integers(place, len(whole)))]))
