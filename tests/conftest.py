@@ -38,6 +38,22 @@ hypothesis.settings.register_profile("backbeat", deadline=None, database=None, p
 hypothesis.settings.load_profile("backbeat")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """`-n auto`: half as many again as processors, as most callers wait for sound, not for one."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return max(2, processors() * 3 // 2)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not everywhere
+        return os.cpu_count() or 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test after its directory."""
     for item in items:
