@@ -74,7 +74,15 @@ def _measure(
 
 
 def _take(kind: str, job: Job, sessions: int, seconds: float) -> Window | str:
-    """A window with calls on one kind of server, each a probe; or why there is none."""
+    """A window with calls on one kind of server, each a probe; or why there is none, twice."""
+    found = _take_once(kind, job, sessions, seconds)
+    if isinstance(found, str):
+        say(f"not held: {found}")
+        found = _take_once(kind, job, sessions, seconds)
+    return found
+
+
+def _take_once(kind: str, job: Job, sessions: int, seconds: float) -> Window | str:
     with processes.start(kind, job) as server, recording.callers() as callers:
         callers.speak(job.mode != "talk")
         why = windows.place(server, callers, sessions, probes=sessions)
@@ -202,25 +210,26 @@ def _late(stream: wire.Stream, frozen: wire.Ints) -> int:
 def _spin(report: Report, kind: str, prefix: str, seconds: float, *, judged: bool) -> None:
     """One call while a thread of the bot never gives its GIL up by itself."""
     missing: list[float] = []
-    why = ""
+    void = failed = ""
     for number in range(1, SPIN_TRIES + 1):
         say(f"{kind}, a thread spins, run {number}")
         window = _take(kind, Job(mode="talk", burn=1.0, burn_when_told=True), 1, seconds)
         if isinstance(window, str):
-            why = f"not held: {window[:60]}"
+            report.notes.append(f"{kind}, a thread spins, run {number}: not held: {window}")
+            failed = f"not held: {window[:60]}"
             continue
         due = window.recording.seconds * FRAMES_PER_S - 1
         heard = sum(len(probe.pcm) for probe in window.recording.probes)
         silent = sum(map(stall.silent_packets, window.recording.probes))
         missing.append(100 * max(0.0, 1 - (heard - silent) / due))
-        why = why or window.void
+        void = void or window.void
     name = f"{prefix}one call, a thread of the bot spins: audio missing"
     must = {"max": MUST_MISSING_PERCENT} if judged else {}
     if not missing:
-        report.put(name, "%", {}, 0, must=must, void=why)
+        report.put(name, "%", {}, 0, must=must, void=failed)
         return
     values = {"p50": float(np.median(missing)), "max": max(missing)}
-    report.put(name, "%", values, len(missing), must=must, void=why)
+    report.put(name, "%", values, len(missing), must=must, void=void)
 
 
 def _flush(
