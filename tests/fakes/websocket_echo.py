@@ -90,11 +90,11 @@ class Echo:
             asyncio.get_running_loop().call_later(LOOK_S, connection.resume)
         return full
 
-    async def over(self) -> None:
+    async def over(self, timeout_s: float = GONE_S) -> None:
         """Wait until its connection is gone, and drop what does not go."""
         assert self.connection is not None
         try:
-            async with asyncio.timeout(GONE_S):
+            async with asyncio.timeout(timeout_s):
                 await self.connection.gone.wait()
         finally:
             self.connection.abort()
