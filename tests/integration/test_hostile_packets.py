@@ -179,8 +179,10 @@ async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_
                 await pour(send, nonsense(name, rng))
                 caller.forget()
                 assert await pour(send, early) == EARLY_CHECKS
-            await pour_with_password(caller)
             # All of the flood lies behind us: the tone came through it.
+            await caller.hears(440, seconds=1.0)
+            caller.forget()
+            await pour_with_password(caller)
             await caller.hears(440, seconds=1.0)
             await still_well(serve, caller, workers)
             report = await stats_of(serve, caller)
@@ -190,7 +192,6 @@ async def test_a_flood_of_early_checks_and_nonsense_leaves_a_call_alone(runtime_
     assert dropped["unknown_kind"] > 0
     assert dropped["malformed"] > 0
     assert dropped["leg_too_busy"] > 0
-    assert dropped["too_many_addresses"] > 0
     assert report["backbeat-media"]["packetsRejected"] == 0, "none of it was from the caller"
 
 
