@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import OPEN, Side
+from websockets.protocol import CONNECTING, OPEN, Side
 
 from ipc.clock import NS_PER_S
 from workers.websocket.framing import Framing, Masks, binary
@@ -39,9 +39,12 @@ MAX_DRAIN_FRAMES = 32
 PIECE_BYTES = 16 << 10
 # What may wait for a server that does not read: then messages are refused.
 MAX_UNSENT_BYTES = 1 << 20
+# With the answers to its pings, which cannot be refused: then it is given up.
+MAX_UNANSWERED_BYTES = 4 << 20
 # The kernel must not swallow seconds of speech that a flush could not reach any more.
 SEND_BUFFER_BYTES = 32 << 10
 NEVER_NS = 1 << 62
+HEAD_END = b"\r\n\r\n"
 UTF8 = codecs.getincrementaldecoder("utf-8")
 LEFT = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 # A normal closure would tell the other side not to come again.
@@ -98,10 +101,12 @@ class Connection(asyncio.Protocol):
         self._reason = ""
         self._ended = False
         self._listening = self._closing = False
-        # Plain messages go past the protocol, when nothing stands against it.
-        self._framing: Framing | None = None
         self._masks = Masks() if protocol.side is Side.CLIENT else None
-        self._handshake = b""
+        self._framing = Framing(masked=self._masks is None, max_bytes=_limit(protocol))
+        # Whether messages may be compressed: those that we send go past the protocol if not.
+        self._packs = False
+        # The last bytes of a handshake, in which its end may begin.
+        self._tail = b""
         # What has come of a message in fragments; None while there is none.
         self._parts: bytearray | None = None
         self._text = False
@@ -126,11 +131,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes: kept for the slot, but for those of the handshake."""
-        if self.protocol.state is not OPEN and not self.response.done():
-            self._handshake += data
-            self.protocol.receive_data(data)
-            self._take_response()
-            return
+        if self.protocol.state is CONNECTING:
+            data = self._shake(data)
+            if not data:
+                return
         self._received.append(data)
         self._incomplete = False
         self._waiting_bytes += len(data)
@@ -154,12 +158,25 @@ class Connection(asyncio.Protocol):
             self.response.exception()  # whoever dialled may have given up
         self._wait_for_slot()
 
+    def _shake(self, data: bytes) -> bytes:
+        """Take the answer to the handshake; what stands behind it is for the slots."""
+        seen = self._tail + data
+        end = seen.find(HEAD_END)
+        cut = len(data) if end < 0 else end + len(HEAD_END) - len(self._tail)
+        self._tail = seen[1 - len(HEAD_END) :]
+        self.protocol.receive_data(data[:cut])
+        self._take_response()
+        rest = data[cut:]
+        if rest and self.protocol.state is CONNECTING:  # the text of a refusal
+            self.protocol.receive_data(rest)
+            self._take_response()
+            return b""
+        return rest
+
     def _take_response(self) -> None:
         for event in self.protocol.events_received():
             if isinstance(event, Response) and not self.response.done():
                 self.response.set_result(event)
-            else:
-                self._events.append(event)  # the server spoke in the same breath
         if self.protocol.handshake_exc is not None and not self.response.done():
             self.response.set_exception(self.protocol.handshake_exc)
             self.response.exception()
@@ -172,11 +189,7 @@ class Connection(asyncio.Protocol):
     def listen(self) -> None:
         """The callbacks are set: handle what has come, and what comes."""
         self._listening = True
-        # Of a frame that came in one breath with the handshake we have not seen the beginning.
-        early = self._handshake.partition(b"\r\n\r\n")[2]
-        self._handshake = b""
-        if not early and not self.protocol.extensions:
-            self._framing = Framing(masked=self._masks is None, max_bytes=_limit(self.protocol))
+        self._packs = bool(self.protocol.extensions)
         if self._ping_interval_ns:
             self._ping_due_ns = self._clock.now_ns() + self._ping_interval_ns
         self._sockets.add(self)
@@ -196,34 +209,34 @@ class Connection(asyncio.Protocol):
             if not self._received or left <= 0 or frames <= 0:
                 break
             piece = self._received.popleft()
-            framing = self._framing
-            if framing is not None:
-                message = None
-                if self._parts is None and self.protocol.state is OPEN and not self.is_full():
-                    message = framing.whole(piece)
-                if message is not None:
-                    self._waiting_bytes -= len(piece)
-                    left -= len(piece)
-                    frames -= 1
-                    self._count(1, now_ns)
-                    self._give(message, message, now_ns)
-                    continue
-                piece, count = self._cut(framing, piece, frames)
-                if not piece:
-                    break
-                frames -= count
-                self._count(count, now_ns)
-            elif len(piece) > PIECE_BYTES:
-                self._received.appendleft(piece[PIECE_BYTES:])
-                piece = piece[:PIECE_BYTES]
+            message = None
+            if self._parts is None and self.protocol.state is OPEN and not self.is_full():
+                message = self._framing.whole(piece)
+            if message is not None:
+                self._waiting_bytes -= len(piece)
+                left -= len(piece)
+                frames -= 1
+                self._count(1, now_ns)
+                self._give(message, message, now_ns)
+                continue
+            # What a frame unfolds to is not known before it has.
+            piece, count = self._cut(piece, 1 if self._packs else frames)
+            if not piece:
+                break
+            frames -= count
+            self._count(count, now_ns)
             self._waiting_bytes -= len(piece)
             left -= len(piece)
             if not self.protocol.reader.eof:
                 self.protocol.receive_data(piece)
-                self._events.extend(self.protocol.events_received())
+                events = self.protocol.events_received()
+                self._events.extend(events)
+                if self._packs:
+                    left -= sum(len(event.data) for event in events if isinstance(event, Frame))
         if self._lost and not self._received and not self._events:
             self.protocol.receive_eof()
-        self._write()
+        if self._write() and self.unsent_bytes > MAX_UNANSWERED_BYTES:
+            self.end("slow_reader")
         self._look_at_state()
         if self._paused and self._waiting_bytes < MAX_RECEIVED_BYTES // 2:
             self._paused = False
@@ -231,15 +244,18 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
         return bool(self._events) or bool(self._received and not self._incomplete)
 
-    def _cut(self, framing: Framing, data: bytes, frames: int) -> tuple[bytes, int]:
+    def _cut(self, data: bytes, frames: int) -> tuple[bytes, int]:
         """The first of these bytes, in which at most `frames` begin, and how many do.
 
         The others are put back. Nothing while the beginning of a frame does not say its length.
         """
-        size, count = framing.cut(data[:PIECE_BYTES], frames)
-        while not size and self._received:
-            data += self._received.popleft()
-            size, count = framing.cut(data[:PIECE_BYTES], frames)
+        if self._received and len(data) < PIECE_BYTES:  # crumbs cost as much as pieces
+            crumbs, size = [data], len(data)
+            while self._received and size < PIECE_BYTES:
+                crumbs.append(self._received.popleft())
+                size += len(crumbs[-1])
+            data = b"".join(crumbs)
+        size, count = self._framing.cut(data[:PIECE_BYTES], frames)
         if not size and self._lost:  # it never will
             return data, 0
         self._incomplete = not size
@@ -354,7 +370,7 @@ class Connection(asyncio.Protocol):
         if isinstance(message, str):
             data = message.encode()
             self.protocol.send_text(data)
-        elif self._framing is not None and self._transport is not None:
+        elif not self._packs and self._transport is not None:
             data = message
             key = self._masks.take() if self._masks is not None else b""
             if not self._transport.is_closing():
@@ -367,9 +383,11 @@ class Connection(asyncio.Protocol):
         self.sent_bytes += len(data)
         return True
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Send what the protocol has to say; whether there was any."""
         transport = self._transport
-        for data in self.protocol.data_to_send():
+        outgoing = self.protocol.data_to_send()
+        for data in outgoing:
             if transport is None or transport.is_closing():
                 continue
             if data:
@@ -378,6 +396,7 @@ class Connection(asyncio.Protocol):
                 transport.write_eof()
             else:  # TLS has no half-close
                 transport.close()
+        return bool(outgoing)
 
     # -- the end ------------------------------------------------------------------------------
 
