@@ -134,6 +134,19 @@ async def test_many_share_one_port(mux: UdpMux, clock: Clock) -> None:
     assert not mux._names
 
 
+async def test_a_pair_that_works_is_not_waited_for_any_longer(
+    mux: UdpMux, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes decides, and not the pace of the checks."""
+    monkeypatch.setattr(ice, "CHECK_INTERVAL_S", 1_000)
+    ours, theirs = muxed(mux, clock), aioice.Connection(ice_controlling=True)
+    await introduce(ours, theirs)
+    async with asyncio.timeout(DEADLINE_S):
+        await asyncio.gather(ours.connect(), theirs.connect())
+    await ours.close()
+    await theirs.close()
+
+
 async def test_candidates_may_come_while_it_connects(mux: UdpMux, clock: Clock) -> None:
     ours, theirs = muxed(mux, clock), aioice.Connection(ice_controlling=True)
     for side in (ours, theirs):
