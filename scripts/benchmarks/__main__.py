@@ -270,7 +270,7 @@ def run_all(
     plots: Plots = RESULTS,
     burn: Burn = 1.0,
 ) -> None:
-    """Everything, in about 20 minutes."""
+    """Everything, in about 25 minutes."""
     subjects: dict[str, Callable[[], Report]] = {
         "ring": lambda: ring.measure(20_000, 15),
         "setup": lambda: setup.measure(30),
@@ -278,7 +278,7 @@ def run_all(
         "stall": lambda: stall.measure(8, 200, 10, plots),
         "flush": lambda: flush.measure(8, 60),
         "transport": lambda: transport.measure(64, 8, burn, 8, 60),
-        "pipecat": lambda: pipecat.measure(8, 8, 60),
+        "pipecat": lambda: pipecat.measure(8, 6, 48),
         "websocket": lambda: websocket.measure(32, 64, 48, 6),
         "echo": lambda: echo.measure(4, 8),
         "loss": lambda: loss.measure(4, 8, _shares(None)),
