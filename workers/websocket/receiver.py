@@ -6,6 +6,7 @@ behind that in the socket; only for a bot that does not listen at all is anythin
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
     from workers.websocket.wire import Wire
 
 MAX_WAITING_BYTES = 1 << 20
+# Each costs the same however short it is: so many wait, and so many are moved on a beat.
+MAX_WAITING = 512
+MAX_MOVED = 32
 # A bot that has asked for rings and does not take them must not hold the messages up for long.
 MAX_HOLD_NS = 10 * NS_PER_S
 # One that does not listen may only not have begun.
 DEAF_HOLD_NS = 2 * NS_PER_S
 MIN_HZ, MAX_HZ = 4_000, 192_000
+# Another shape of audio needs a filter of its own, which takes up to 3 ms to make: so many a
+# second, and none that takes longer (which only rates do that nobody uses).
+MAX_SHAPES_PER_S = 4
+MAX_FILTER = 2_048
+MAX_PHASES = 1_024
 # Converted at once: bounds what one slot does for a message of many seconds.
 PIECE_MS = 200
 # Messages to the bot; more than that is no conversation.
@@ -54,9 +63,11 @@ class Receiver:
         # Audio that has not gone into the ring, with its rate and channels.
         self._waiting: deque[tuple[memoryview, int, int]] = deque()
         self.waiting_bytes = 0
+        # How long what waits lasts.
+        self._waiting_s = 0.0
         self._held_since_ns = 0
         self._piece_ms = PIECE_MS
-        self._second = self._told = 0
+        self._second = self._told = self._shapes = 0
         # Called when there is room for more.
         self.on_room: Callable[[], None] = lambda: None
         self.audio_messages = self.malformed = self.dropped_messages = self.dropped_bytes = 0
@@ -76,7 +87,7 @@ class Receiver:
 
     def is_full(self) -> bool:
         """Whether what comes next must wait in the socket."""
-        return self.waiting_bytes >= MAX_WAITING_BYTES
+        return self.waiting_bytes >= MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
 
     def take(self, message: str | bytes, now_ns: int) -> None:
         """A message of the other side's."""
@@ -107,6 +118,8 @@ class Receiver:
             self.malformed += 1
             return
         self.audio_messages += 1
+        if not pcm:
+            return
         ring = self._ring
         if (
             ring is not None
@@ -114,35 +127,41 @@ class Receiver:
             and len(pcm) <= hz * self._piece_ms // 1000 * 2 * channels
             and self._has_room(ring, now_ns)
         ):
-            self._write(ring, pcm, hz, channels)
+            self._write(ring, pcm, hz, channels, now_ns)
             ring.set_capture(now_ns, 0)
             self._on_mic()
             return
         self._waiting.append((pcm, hz, channels))
-        self.waiting_bytes += len(pcm)
-        self.feed(now_ns)
+        self._waits(pcm, hz, channels, 1)
+        if len(self._waiting) == 1:  # behind others it is moved with them, on the beat
+            self.feed(now_ns)
+
+    def _waits(self, pcm: memoryview, hz: int, channels: int, sign: int) -> None:
+        """So much waits, or (-1) waits no longer."""
+        self.waiting_bytes += sign * len(pcm)
+        self._waiting_s += sign * (len(pcm) // (2 * channels)) / hz
 
     def _pass_on(self, message: str | bytes, now_ns: int) -> None:
         """To the bot, by way of the engine, whose other sessions a flood must not hold up."""
-        second = now_ns // NS_PER_S
-        if second != self._second:
-            self._second, self._told = second, 0
+        self._keep_second(now_ns)
         self._told += 1
         if self._told > PER_S:
             self.dropped_messages += 1
             return
         self._on_message(message, self._cursor())
 
+    def _keep_second(self, now_ns: int) -> None:
+        second = now_ns // NS_PER_S
+        if second != self._second:
+            self._second, self._told, self._shapes = second, 0, 0
+
     def _cursor(self) -> int:
         """Where in the caller's speech we are, what waits included."""
         ring = self._ring
         if ring is None:
             return 0
-        waiting = sum(
-            len(pcm) // (2 * channels) * ring.mic.hz // hz for pcm, hz, channels in self._waiting
-        )
         written: int = ring.mic_written
-        return written + waiting
+        return written + (round(self._waiting_s * ring.mic.hz) if self._waiting else 0)
 
     def feed(self, now_ns: int) -> None:
         """Move what waits into the ring, as far as the bot has read; each beat, too."""
@@ -152,17 +171,19 @@ class Receiver:
             return
         if not self._waiting:
             return
-        was_full, wrote = self.is_full(), False
-        while self._waiting and self._has_room(ring, now_ns):
+        was_full, moved = self.is_full(), 0
+        while self._waiting and moved < MAX_MOVED and self._has_room(ring, now_ns):
             pcm, hz, channels = self._waiting.popleft()
             size = hz * self._piece_ms // 1000 * 2 * channels
             if len(pcm) > size:
                 self._waiting.appendleft((pcm[size:], hz, channels))
                 pcm = pcm[:size]
-            self.waiting_bytes -= len(pcm)
-            self._write(ring, pcm, hz, channels)
-            wrote = True
-        if wrote:
+            self._waits(pcm, hz, channels, -1)
+            self._write(ring, pcm, hz, channels, now_ns)
+            moved += 1
+        if not self._waiting:
+            self._waiting_s = 0.0
+        if moved:
             ring.set_capture(now_ns, 0)
             self._on_mic()
         if was_full and not self.is_full():
@@ -186,19 +207,32 @@ class Receiver:
         if not self._held_since_ns:
             self._held_since_ns = now_ns
         elif now_ns - self._held_since_ns > MAX_HOLD_NS:
-            pcm, _, _ = self._waiting.popleft()
-            self.waiting_bytes -= len(pcm)
+            pcm, hz, channels = self._waiting.popleft()
+            self._waits(pcm, hz, channels, -1)
             self.dropped_bytes += len(pcm)
             if not self.is_full():
                 self.on_room()
 
-    def _write(self, ring: WorkerRing, pcm: memoryview, hz: int, channels: int) -> None:
+    def _write(
+        self, ring: WorkerRing, pcm: memoryview, hz: int, channels: int, now_ns: int
+    ) -> None:
         mic = ring.mic
         if (hz, channels) == (mic.hz, mic.channels):
             ring.write_mic(pcm)
             return
         if self._converter is None or self._converter.shape != (hz, channels):
+            self._keep_second(now_ns)
+            self._shapes += 1
+            if self._shapes > MAX_SHAPES_PER_S or not _is_affordable(hz, mic.hz):
+                self.malformed += 1
+                return
             self._converter = Converter(hz, channels, mic.hz, mic.channels)
         made = self._converter.feed(pcm)
         if made:
             ring.write_mic(memoryview(made))
+
+
+def _is_affordable(from_hz: int, to_hz: int) -> bool:
+    """Whether a filter between these rates is made in 3 ms: it has phases, and taps in each."""
+    phases = min(MAX_PHASES, to_hz // math.gcd(from_hz, to_hz))
+    return phases * max(to_hz, from_hz) <= MAX_FILTER * to_hz
