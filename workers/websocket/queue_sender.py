@@ -52,6 +52,7 @@ class QueueSender:
         if stream.apply_flush():
             self._ahead = max(self._ahead, 0)
         if link.unsent_bytes > MAX_WAITING_BYTES:
+            self._play_out()
             self._since_ns = self._since_ns or now_ns
             if now_ns - self._since_ns >= self._stall_ns:
                 link.end("slow_reader")
@@ -60,14 +61,19 @@ class QueueSender:
         for _ in range(MAX_BURST):
             message = stream.peek()
             if message is None:
-                if self._ahead <= 0:
-                    self._ahead, self._dry = 0, True
+                self._play_out()
                 return
             # What lasts no time follows what it stands behind at once.
             if self._ahead >= self._lead + BEAT_US and message.duration > 1:
                 return
             if message.data is not None and not link.send(message.data):
+                self._play_out()
                 return
             stream.pop()
             self._ahead += message.duration
             self._dry = False
+
+    def _play_out(self) -> None:
+        """Nothing leaves now: once the receiver has played all, its time stands still."""
+        if self._ahead <= 0:
+            self._ahead, self._dry = 0, True

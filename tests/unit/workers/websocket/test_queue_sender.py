@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ipc.clock import ManualClock
 from ipc.media_stream import LASTING, PAUSE, TEXT, Kind, StreamFrame, unpack
 from ipc.message_stream import MAX_INCOMING_BYTES, MessageStream
@@ -138,3 +140,24 @@ def test_a_receiver_that_does_not_read_is_given_up_after_a_while() -> None:
     assert world.link.sent == []
     world.beat(10)
     assert world.link.ended == "slow_reader"
+
+
+@pytest.mark.parametrize("how", ["full", "refuses"])
+def test_after_a_server_that_took_nothing_the_pace_is_as_before(how: str) -> None:
+    world = World()
+    for _ in range(4):
+        world.put("speech", 40)
+    world.beat(4)
+    world.link.forget()
+    if how == "full":
+        world.link.unsent_bytes = 1 << 20
+    else:
+        world.link.takes = False
+    world.beat(100)
+    assert world.link.sent == []
+    world.link.unsent_bytes, world.link.takes = 0, True
+    for _ in range(20):
+        world.put("speech", 40)
+    world.beat(10)
+    # 200 ms, and the lead.
+    assert 5 <= len(world.link.sent) <= 7
