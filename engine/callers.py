@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PATH = "/ws-client"
-# A session that could not begin is given up this long before its caller is told.
+# So long is waited for the end of a session that could not begin.
 GIVE_UP_S = 1.0
 
 
@@ -86,6 +86,9 @@ class Callers:
             raise StateError("somebody is coming in with this token", code="token_in_use")
         ticket.claiming = True
         try:
+            before = ticket.session
+            if before is not None and before.over and not before.was_connected:
+                await _given_up(before)
             if ticket.session is None:
                 return await self._begin(ticket, worker, claim.caller)
             return await self._come_back(ticket.session, worker, claim.caller)
@@ -106,20 +109,17 @@ class Callers:
         except BaseException as error:
             reason = error.code if isinstance(error, BackbeatError) else "claim_failed"
             self._sessions.close(session, reason)
-            # The token shall be good again when the caller hears of it.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GIVE_UP_S):
-                    await session.closed.wait()
+            await _given_up(session)
             raise
         self._sessions.begin(session)
         self._sessions.keep(session, self._sessions.attach(session, opened))
         return session.id
 
     async def _come_back(self, session: Session, worker: WorkerHandle, caller: int) -> str:
-        if session.over:
-            raise AuthError("the session of this token has ended", code="bad_token")
         if not session.was_connected:
             raise StateError("the call with this token is just beginning", code="token_in_use")
+        if session.over:
+            raise AuthError("the session of this token has ended", code="bad_token")
         if not session.lost_worker and session.worker is not worker:
             await self._leave_worker(session)
         if session.lost_worker:
@@ -151,3 +151,10 @@ class Callers:
             self._tokens.ended(ticket)
         else:
             self._tokens.give_back(ticket)
+
+
+async def _given_up(session: Session) -> None:
+    """Return when a session that never began is over: its token is good again then."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GIVE_UP_S):
+            await session.closed.wait()

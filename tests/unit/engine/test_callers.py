@@ -268,3 +268,15 @@ async def test_a_caller_who_moves_on_while_its_next_bot_attaches_is_kept() -> No
     await until(lambda: session.attached)
     assert (state_of(session), session.worker) == ("live", other)
     await setup.end()
+
+
+async def test_one_who_never_came_in_may_try_again_at_once() -> None:
+    setup = Calls()
+    assert isinstance(await setup.claim(), Claimed)
+    (first,) = setup.sessions.all
+    setup.leg(first, "lost", "connection_lost")
+    assert first.over
+    second = await setup.claim()
+    assert isinstance(second, Claimed)
+    assert second.session != first.id
+    await setup.end()
