@@ -6,6 +6,7 @@ time, and when the session that it was for has ended.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections import OrderedDict
@@ -29,11 +30,17 @@ class Ticket:
     """What a token stands for."""
 
     token: str
-    data: Any
+    # Data for the bot as JSON: as objects it may take twenty times the room.
+    packed: str
     until_s: float
     session: Session | None = None
     # Somebody is being let in with it at this moment.
     claiming: bool = False
+
+    @property
+    def data(self) -> Any:
+        """Data for the bot."""
+        return json.loads(self.packed)
 
 
 class Tokens:
@@ -45,9 +52,9 @@ class Tokens:
         self._used: dict[str, Ticket] = {}
 
     def issue(self, data: Any) -> str:
-        """A new token, good for 5 minutes until it is used."""
+        """A new token, good for 5 minutes until it is used. `data` is what JSON can hold."""
         now_s = self._now_s()
-        ticket = Ticket(secrets.token_urlsafe(32), data, now_s + UNUSED_S)
+        ticket = Ticket(secrets.token_urlsafe(32), json.dumps(data), now_s + UNUSED_S)
         self._unused[ticket.token] = ticket
         while self._unused:  # the oldest stand first
             oldest = next(iter(self._unused.values()))
