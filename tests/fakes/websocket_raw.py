@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from tests.fakes.websocket_echo import CallerEcho, Echo, dialled_echo
+from tests.support import turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +27,8 @@ KEY = base64.b64encode(bytes(16)).decode()
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 MASK = b"\x37\xfa\x21\x3d"
 DEADLINE_S = 15.0
+# Of the loop, in which the other side reads what was written.
+TURNS = 2
 GREETING = (
     "GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
@@ -34,6 +37,12 @@ WELCOME = (
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
 )
+
+
+def masked_by(key: bytes, data: bytes) -> bytes:
+    """Masked, or no longer."""
+    mask = int.from_bytes((key * (len(data) // 4 + 1))[: len(data)])
+    return (int.from_bytes(data) ^ mask).to_bytes(len(data))
 
 
 class Got(NamedTuple):
@@ -81,20 +90,17 @@ class RawPeer:
             head += bytes([bit | 126]) + struct.pack("!H", count)
         else:
             head += bytes([bit | 127]) + struct.pack("!Q", count)
-        if not bit:
-            return head + data
-        key = int.from_bytes((MASK * (len(data) // 4 + 1))[: len(data)])
-        return head + MASK + (int.from_bytes(data) ^ key).to_bytes(len(data))
+        return head + MASK + masked_by(MASK, data) if bit else head + data
 
     async def send(self, data: bytes, pieces_of: int = 0) -> None:
-        """Write these bytes, in pieces of so many if it is not 0, each in a turn of its own."""
+        """Write these bytes, in pieces of so many if it is not 0; each piece arrives by itself."""
         size = pieces_of or max(1, len(data))
         with contextlib.suppress(ConnectionError):
             for at in range(0, len(data), size):
                 self._writer.write(data[at : at + size])
                 await self._writer.drain()
-                if pieces_of:
-                    await asyncio.wait_for(_turn(), DEADLINE_S)
+                for _ in range(TURNS):
+                    await turn()
 
     def finish(self) -> None:
         """Write no more; what comes is still read."""
@@ -116,8 +122,7 @@ class RawPeer:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         if key:
-            mask = int.from_bytes((key * (size // 4 + 1))[:size])
-            data = (int.from_bytes(data) ^ mask).to_bytes(size)
+            data = masked_by(key, data)
         return Got(first & 0x0F, data, bool(first & 0x80), first >> 4 & 7)
 
     async def close(self) -> None:
@@ -125,12 +130,6 @@ class RawPeer:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
-
-
-async def _turn() -> None:
-    turned = asyncio.Event()
-    asyncio.get_running_loop().call_soon(turned.set)
-    await turned.wait()
 
 
 async def call(port: int, path: str = "ws?token=t", more: str = "") -> RawPeer:
@@ -174,12 +173,13 @@ async def answering(more: str = "", **options: object) -> AsyncIterator[tuple[Ra
     try:
         port = server.sockets[0].getsockname()[1]
         leg = await dialled_echo(f"ws://127.0.0.1:{port}/", **options)
-        peer = await came
         try:
-            yield peer, leg
+            yield await came, leg
         finally:
-            await peer.close()
+            await came.result().close()
             await leg.over()
     finally:
+        if came.done():  # it may have been refused
+            await came.result().close()
         server.close()
         await server.wait_closed()

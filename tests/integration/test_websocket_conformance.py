@@ -14,9 +14,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import utf8_cases, websocket_cases
-from tests.fakes.websocket_cases import MAX_BYTES, NORMAL, Case
+from tests.fakes.websocket_cases import MAX_BYTES, NORMAL, TOO_LARGE, Case
 from tests.fakes.websocket_echo import CallerEcho
-from tests.fakes.websocket_raw import BINARY, CLOSE, PONG, TEXT, Got, RawPeer, answering, calling
+from tests.fakes.websocket_raw import (
+    BINARY,
+    CLOSE,
+    MASK,
+    PONG,
+    TEXT,
+    Got,
+    RawPeer,
+    answering,
+    calling,
+    masked_by,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -140,3 +151,29 @@ async def test_every_case_of_a_category_goes_as_it_must(
             group.create_task(run(case, echo), name=case.name)
     print(f"{role}: {len(cases) - len(faults)} of {len(cases)} cases passed")
     assert faults == {}
+
+
+@pytest.mark.parametrize("role", ["caller", "dialled"])
+async def test_what_looks_like_a_frame_within_a_frame_is_none(role: str) -> None:
+    async with CallerEcho() as echo, far_end(role, echo, "within") as (peer, _):
+        inner = peer.frame(BINARY, bytes(300))
+        await peer.send(peer.frame(BINARY, b"around", size=6 + len(inner)))
+        await peer.send(inner)
+        key = MASK[2:] + MASK[:2]
+        wanted = b"around" + (masked_by(key, inner) if peer.masks else inner)
+        assert await peer.read() == (BINARY, wanted, True, 0)
+        await say_goodbye(peer)
+        assert await peer.read() == (CLOSE, NORMAL.to_bytes(2), True, 0)
+
+
+async def test_a_bound_that_a_bot_has_set_is_the_bound() -> None:
+    for size, code in ((1_000, NORMAL), (1_001, TOO_LARGE)):
+        async with answering(max_message_bytes=1_000) as (peer, leg):
+            await peer.send(peer.frame(BINARY, bytes(size)))
+            got = await peer.read()
+            if code == NORMAL:
+                assert got == (BINARY, bytes(size), True, 0)
+            else:
+                assert got is not None
+                assert (got.opcode, got.data[:2]) == (CLOSE, code.to_bytes(2))
+        assert len(leg.messages) == (code == NORMAL)
