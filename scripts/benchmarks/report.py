@@ -122,7 +122,8 @@ class Report:
         try:
             measure()
         except Exception as error:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            first, *others = f"{type(error).__name__}: {error}".strip().splitlines()
+            why = f"{first} {others[-1]}" if others else first  # the last line of a log
             self.put(name, "", {}, 0, void=f"{NOT_HELD}: {why[:80]}")
             self.notes.append(f"{name}: {why}")
 

@@ -80,5 +80,8 @@ def test_a_part_that_fails_is_noted_and_the_others_go_on() -> None:
     report.attempt("first", fails)
     report.attempt("second", lambda: report.put("row", "", 1.0, 1))
     first, second = report.rows
-    assert (first.verdict, second.name) == ("not held: RuntimeError: no worker", "row")
-    assert report.notes == ["first: RuntimeError: no worker"]
+    assert (first.verdict, second.name) == (
+        "not held: RuntimeError: no worker and its log",
+        "row",
+    )
+    assert report.notes == ["first: RuntimeError: no worker and its log"]
