@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from workers.websocket.wire import Wire
 
 MAX_WAITING_BYTES = 1 << 20
-# Each costs the same however short it is: so many wait, and so many are moved on a beat.
+# Each costs the same however short it is: so many wait, and so many are moved on a beat, or so
+# much, which may have to be converted.
 MAX_WAITING = 512
-MAX_MOVED = 32
+MAX_MOVED, MAX_MOVED_S = 32, 1.0
 # A bot that has asked for rings and does not take them must not hold the messages up for long.
 MAX_HOLD_NS = 10 * NS_PER_S
 # One that does not listen may only not have begun.
@@ -172,7 +173,13 @@ class Receiver:
         if not self._waiting:
             return
         was_full, moved = self.is_full(), 0
-        while self._waiting and moved < MAX_MOVED and self._has_room(ring, now_ns):
+        enough_s = self._waiting_s - MAX_MOVED_S
+        while (
+            self._waiting
+            and moved < MAX_MOVED
+            and self._waiting_s > enough_s
+            and self._has_room(ring, now_ns)
+        ):
             pcm, hz, channels = self._waiting.popleft()
             size = hz * self._piece_ms // 1000 * 2 * channels
             if len(pcm) > size:

@@ -20,7 +20,7 @@ HZ = 16_000
 class World:
     """A receiver whose bot reads when a test does."""
 
-    def __init__(self) -> None:
+    def __init__(self, mic_ms: int = 1_000) -> None:
         self.clock = ManualClock()
         self.raw: list[tuple[str | bytes, int]] = []
         self.receiver = Receiver(
@@ -29,7 +29,7 @@ class World:
             lambda: None,
             lambda data, cursor: self.raw.append((data, cursor)),
         )
-        spec = RingSpec(key=bytes(16), epoch=1, mic_hz=HZ, mic_ms=1_000)
+        spec = RingSpec(key=bytes(16), epoch=1, mic_hz=HZ, mic_ms=mic_ms)
         memory = memoryview(bytearray(size_bytes(spec)))
         self.worker = WorkerRing.format(memory, spec, 1)
         self.bot = BotRing(memory)
@@ -101,6 +101,17 @@ def test_when_there_is_room_again_a_beat_moves_only_so_many(world: World) -> Non
         world.beat()
         heard += world.read()
     assert heard == pattern(0, sent)
+
+
+def test_what_has_come_at_once_is_moved_a_second_a_beat() -> None:
+    world = World(mic_ms=5_000)
+    before = world.worker.mic_written
+    world.hear(bytes(4 * 2 * 24_000), 24_000)
+    for _ in range(4):
+        assert world.worker.mic_written - before <= 1.21 * HZ  # and a piece
+        before = world.worker.mic_written
+        world.beat()
+    assert not world.receiver._waiting
 
 
 def test_a_message_behind_audio_that_waits_has_its_place(world: World) -> None:
