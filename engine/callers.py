@@ -98,14 +98,15 @@ class Callers:
 
     async def _begin(self, ticket: Ticket, worker: WorkerHandle, caller: int) -> str:
         session = self._sessions.create(ticket.data, worker, transport="websocket")
-        assert session.bot is not None  # noqa: S101 - `create` has chosen one
         self._tokens.use(ticket, session)
         session.on_end = lambda: self._ended(ticket, session)
         try:
             await self._admit(session, worker, caller)
+            if session.bot is None:  # it has ended meanwhile
+                raise _over(session)
             opened = await self._attachments.open_rings(session, session.bot)
             if session.over:
-                raise StateError(f"the session ended: {session.reason}", code="session_closed")
+                raise _over(session)
         except BaseException as error:
             reason = error.code if isinstance(error, BackbeatError) else "claim_failed"
             self._sessions.close(session, reason)
@@ -158,3 +159,7 @@ async def _given_up(session: Session) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
             await session.closed.wait()
+
+
+def _over(session: Session) -> StateError:
+    return StateError(f"the session ended: {session.reason}", code="session_closed")

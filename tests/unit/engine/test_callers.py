@@ -280,3 +280,21 @@ async def test_one_who_never_came_in_may_try_again_at_once() -> None:
     assert isinstance(second, Claimed)
     assert second.session != first.id
     await setup.end()
+
+
+async def test_a_session_that_ends_while_its_caller_comes_in_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setup = Calls()
+    ask = setup.supervisor.request
+
+    async def admitted(worker: WorkerHandle, message: Message, **options: Any) -> Message:
+        if isinstance(message, Admit):
+            (session,) = setup.sessions.all
+            setup.sessions.close(session, "engine_stopped")
+            await session.closed.wait()
+        return await ask(worker, message, **options)
+
+    monkeypatch.setattr(setup.supervisor, "request", admitted)
+    assert await setup.refused() == (409, "session_closed")
+    await setup.end()
