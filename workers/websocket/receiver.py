@@ -14,6 +14,7 @@ from ipc.audio_ring import FRAME_MS, NEVER
 from ipc.clock import NS_PER_S
 from ipc.errors import MalformedMessage
 from ipc.frames import InputAudioRawFrame
+from ipc.wire import MAX_MESSAGE_BYTES
 from workers.audio.convert import Converter
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ MAX_PHASES = 1_024
 PIECE_MS = 200
 # Messages to the bot; more than that is no conversation.
 PER_S = 200
+# What a control message can hold, beside its other fields.
+MAX_TOLD_BYTES = MAX_MESSAGE_BYTES - 1024
 
 
 class Receiver:
@@ -146,7 +149,7 @@ class Receiver:
         """To the bot, by way of the engine, whose other sessions a flood must not hold up."""
         self._keep_second(now_ns)
         self._told += 1
-        if self._told > PER_S:
+        if self._told > PER_S or _size(message) > MAX_TOLD_BYTES:
             self.dropped_messages += 1
             return
         self._on_message(message, self._cursor())
@@ -237,6 +240,13 @@ class Receiver:
         made = self._converter.feed(pcm)
         if made:
             ring.write_mic(memoryview(made))
+
+
+def _size(message: str | bytes) -> int:
+    """Bytes of a message; only of a long text are they counted."""
+    if isinstance(message, bytes) or 4 * len(message) <= MAX_TOLD_BYTES:
+        return len(message)
+    return len(message.encode())
 
 
 def _is_affordable(from_hz: int, to_hz: int) -> bool:

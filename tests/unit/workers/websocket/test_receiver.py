@@ -10,10 +10,19 @@ import pytest
 from ipc.audio_ring import NEVER, BotRing, RingSpec, WorkerRing, size_bytes
 from ipc.clock import ManualClock
 from ipc.frames import OutputAudioRawFrame, OutputTransportMessageFrame
+from ipc.messages import RawMessage
 from ipc.serializers import ProtobufFrameSerializer
 from ipc.websocket import Websocket
+from ipc.wire import encode
 from tests.support import pattern
-from workers.websocket.receiver import DEAF_HOLD_NS, MAX_HOLD_NS, MAX_WAITING_BYTES, PER_S, Receiver
+from workers.websocket.receiver import (
+    DEAF_HOLD_NS,
+    MAX_HOLD_NS,
+    MAX_TOLD_BYTES,
+    MAX_WAITING_BYTES,
+    PER_S,
+    Receiver,
+)
 from workers.websocket.wire import Wire
 
 if TYPE_CHECKING:
@@ -171,6 +180,20 @@ def test_a_flood_of_messages_is_bounded_by_the_second() -> None:
         world.clock.advance_ms(1_000)
     assert len(world.raw) == 3 * PER_S
     assert world.receiver.dropped_messages == 150
+
+
+@pytest.mark.parametrize("filling", ["x", "é", b"\xff"])
+def test_what_no_control_message_can_hold_counts_as_dropped(filling: str | bytes) -> None:
+    world = World()
+    unit = len(filling.encode() if isinstance(filling, str) else filling)
+    fits, too_long = MAX_TOLD_BYTES // unit, MAX_TOLD_BYTES // unit + 1
+    for count in (fits, too_long):
+        world.receiver.take(filling * count, world.clock.now_ns())
+    assert [len(data) for data, _ in world.raw] == [fits]
+    assert world.receiver.dropped_messages == 1
+    (told,) = [data for data, _ in world.raw]
+    raw = told.encode() if isinstance(told, str) else told
+    encode(RawMessage(session="s_" + "0" * 32, data=raw, text=True, cursor=1 << 60))
 
 
 @pytest.mark.parametrize(("hz", "channels"), [(24_000, 1), (44_100, 2), (8_000, 1), (16_000, 2)])
