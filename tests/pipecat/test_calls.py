@@ -127,6 +127,17 @@ async def test_an_end_is_heard_to_the_last_sample(kind: Any) -> None:
     assert passed == pytest.approx(1.0 if kind is Stock else 1.04)
 
 
+async def test_pipecats_transport_ends_after_the_bot_has_hung_up_amid_a_word() -> None:
+    async with Site(Stock) as site, FakeCaller(site.url, silence_source()) as caller:
+        await until(lambda: site.calls)
+        call = site.call
+        await call.say(said(600, 20.0))
+        await caller.hears(600)
+        await call.connection.disconnect()
+        await call.stop()
+        await until(call.running.done, 10)
+
+
 async def test_a_cancelled_pipeline_says_no_more() -> None:
     async with Site() as site, FakeCaller(site.url, silence_source()) as caller:
         await until(lambda: site.calls)

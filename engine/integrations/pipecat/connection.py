@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.transports.base.session_playout import SessionPlayout
 from engine.transports.smallwebrtc.connection import SmallWebRTCConnection as Connection
-from ipc.errors import BackbeatError
+from ipc.errors import BackbeatError, SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.sdk import Session
+
+log = logging.getLogger(__name__)
 
 LEAD_MS = 40
 # A second less than Pipecat lets a write take.
@@ -53,6 +56,19 @@ class SmallWebRTCConnection(Connection):
         else:
             super().replace_audio_track(track)
 
+    def send_app_message(self, message: Any) -> bool:
+        """Send anything that JSON can hold; after the end of the call it is dropped, and False.
+
+        Raises ProtocolError for what cannot be sent, and StateError.
+        """
+        # Pipecat's transport sends as long as its pipeline runs. It would tell the caller of an
+        # exception, in a message, without end.
+        try:
+            return super().send_app_message(message)
+        except SessionClosed:
+            log.debug("a message after the end of %s", self)
+            return False
+
     async def disconnect(self) -> None:
         """End the call once what was written has left. Safe to call twice."""
         writer, self._writer = self._writer, None
@@ -77,7 +93,7 @@ class TrackWriter:
     def close(self) -> None:
         """Write no more."""
         for task in self._writing:
-            task.cancel()
+            task.cancel()  # of which whoever waits for it learns as a False
         vars(self._track).pop("add_audio_bytes", None)
 
     async def finish(self) -> None:
@@ -98,10 +114,24 @@ class TrackWriter:
         """
         if len(audio_bytes) % (2 * (self._hz // STEPS_A_SECOND)):
             raise ValueError("audio comes in whole pieces of 10 ms")
+        taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._write(audio_bytes), name="track writer")
         self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        return task
+
+        def ended(_: asyncio.Task[bool]) -> None:
+            self._writing.discard(task)
+            if taken.done():
+                return
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                taken.set_exception(error)
+            else:
+                taken.set_result(not task.cancelled() and task.result())
+
+        # Not the task itself: a write that ends with the call would cancel Pipecat's audio task.
+        task.add_done_callback(ended)
+        taken.add_done_callback(lambda _: task.cancel())
+        return taken
 
     async def _write(self, audio: bytes) -> bool:
         try:
