@@ -103,6 +103,8 @@ async def test_the_end_of_a_call_that_nobody_hears_comes() -> None:
         await call.stop()
         await until(call.running.done, 20)
         assert not call.after.of(TTSAudioRawFrame)
+        # The speech has come to nothing; what was said in words has not.
+        assert call.after.of(TTSStoppedFrame)
 
 
 async def test_a_sound_file_is_played_by_the_worker(tmp_path: Any) -> None:

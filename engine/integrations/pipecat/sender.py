@@ -352,7 +352,7 @@ class Sender(BaseOutputTransport.MediaSender):  # type: ignore[misc]  # Pipecat 
         end = playout.written
         if self._speaking.is_speech(frame):
             begins = partial(self._speaking.begins, frame)
-            await held.add(begin + 1, begins, interruptible=frame.interruptible)
+            await held.add(begin + 1, begins, interruptible=frame.interruptible, audio=True)
         left = partial(self._left, frame)
         await held.add(end, left, interruptible=frame.interruptible, audio=True)
 

@@ -1,7 +1,8 @@
 """What must follow audio in order, until that audio has left for the caller.
 
 Speaking events, messages and the audio frames that go on to recorders wait here at a cursor of
-the playout. A flush drops those that may be interrupted; the others keep their order.
+the playout. A flush drops those that may be interrupted; the others keep their order. Where audio
+is lost otherwise, as nobody came to hear it, only the audio itself goes no further.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Held:
             self._acting = True
             self._items.popleft()
             try:
-                if left or not item.interruptible:
+                if left or not (item.interruptible and item.audio):
                     await item.act()
             except Exception:
                 log.exception("what follows the audio failed")

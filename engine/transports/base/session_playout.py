@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PIECE_MS = 40
 # What is asked for after so many later pieces has left long ago.
 MAX_KNOWN = 1024
+# What may be unsent while more of one write comes: less than a ring holds, or the session itself
+# would wait for room, and that knows nothing of a caller who is away.
+MOST_UNSENT_MS = 900
 # How often a write that holds no longer looks whether the caller is still there, at most.
 LOOK_S = 0.1
 
@@ -127,10 +130,12 @@ class SessionPlayout:
         step = hz * self._piece_ms // 1000 * stride
         try:
             for at in range(0, len(pcm), step):
+                if at and not await self._keep(MOST_UNSENT_MS, interruptible, flushes):
+                    return False
                 await self._queue(memoryview(pcm)[at : at + step], hz, interruptible)
                 if interruptible and flushes != self._flushes:
                     return False
-            return await self._keep_lead(interruptible, flushes)
+            return await self._keep(self.lead_ms, interruptible, flushes)
         except SessionClosed:
             return False
 
@@ -145,11 +150,12 @@ class SessionPlayout:
         self._unsent.append(piece)
         played.mark.add_done_callback(self._left)
 
-    async def _keep_lead(self, interruptible: bool, flushes: int) -> bool:
+    async def _keep(self, most_ms: int, interruptible: bool, flushes: int) -> bool:
+        """Wait until no more than `most_ms` is unsent; False when that came to nothing."""
         loop = asyncio.get_running_loop()
         limit = loop.time() + self._hold_s
-        lead = self.lead_ms * self._hz // 1000
-        while self.unsent > lead:
+        most = max(most_ms, self.lead_ms) * self._hz // 1000
+        while self.unsent > most:
             rest_s = limit - loop.time()
             if rest_s <= 0 and not self._present():
                 # Whoever comes back later would hear the end of a sentence that is over.

@@ -201,6 +201,24 @@ def test_a_caller_who_is_away_is_waited_for_and_then_not_any_more(world: World) 
     assert world.sends(40) == [3] * 40 * MS
 
 
+def test_a_write_that_no_ring_could_hold_waits_for_a_caller_no_longer(world: World) -> None:
+    world.present = False
+    writing = world.begin(world.playout.write(pcm(1, 2500)))
+    world.passes(HOLD_S * 1000 - 100)
+    assert not writing.done()
+    world.passes(200)
+    assert writing.result() is False
+    world.sends(0)
+    assert world.session.queued == 0
+
+
+def test_a_write_that_no_ring_could_hold_is_heard_whole(world: World) -> None:
+    writing = world.begin(world.playout.write(pcm(1, 2500)))
+    heard = [sample for _ in range(25) for sample in world.sends(100)]
+    assert heard == [1] * 2500 * MS
+    assert writing.result() is True
+
+
 def test_a_caller_who_comes_back_in_time_hears_everything(world: World) -> None:
     world.present = False
     writing = world.begin(world.playout.write(pcm(1, 200)))
