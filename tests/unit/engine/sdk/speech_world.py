@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.sdk.session import Session
-from ipc.audio_ring import BotRing, RingSpec, WorkerRing, size_bytes
+from ipc.audio_ring import BotRing, RingSpec
 from ipc.clock import NS_PER_MS, ManualClock
 from ipc.messages import Message, Ok
 from tests.fakes.manual_loop import ManualLoop
 from workers.audio import opus
 from workers.pacer import Pacer
+from workers.rings import Rings
 from workers.session import Session as WorkerSession
 from workers.webrtc.frame_encoder import OPUS_SILENCE
 from workers.webrtc.rtp import RtpPacket
@@ -100,14 +101,6 @@ class Leg:
 
 
 @dataclass
-class Rings:
-    """As much of the worker's rings; the world is the rope of their bell."""
-
-    ring: WorkerRing
-    rope: World
-
-
-@dataclass
 class Play:
     """A call of `play`: its samples, which are numbered through, and what came of it."""
 
@@ -139,9 +132,11 @@ class World:
         self.monkeypatch.setattr(opus, "encoder", PlainEncoder)
         self.clock = ManualClock()
         self.loop = ManualLoop(self.clock)  # type: ignore[abstract]  # the rest is for sockets
-        memory = memoryview(bytearray(size_bytes(SPEC)))
-        self.worker = WorkerRing.format(memory, SPEC, 1)
-        self.media = Media(BotRing(memory))
+        rope: Any = self  # the world is the rope of their bell
+        rings = Rings(SPEC, "", rope)
+        assert rings.bot_end is not None, "they lie in private memory"
+        self.worker = rings.ring
+        self.media = Media(rings.bot_end)
         self.sender = Sender(self.clock)
         packet = RtpPacket(1, 96)
         self.sender.start(packet, self, self, codec="opus", clock_hz=48_000, cname="w")
@@ -149,7 +144,7 @@ class World:
         no_mux: Any = None  # there is no network
         worker = WorkerSession("s_1", self.clock, lambda _message: None, no_mux)
         worker.leg = Leg(self.sender)  # type: ignore[assignment]  # stand-ins
-        worker.rings = Rings(self.worker, self)  # type: ignore[assignment]
+        worker.rings = rings
         self.pacer = Pacer(self.clock.now_ns(), slots=4, stride=1, on_fault=self._fault)
         self.pacer.add(worker)
         self._worker = worker
