@@ -1,7 +1,7 @@
 """The FastAPI application: routes, error bodies, limits, and the one gate before them.
 
 Every request passes `Gate` first, whatever route it is for: that is the place where
-authorization is decided. Errors leave as `{"code", "detail"}`.
+authorization is decided. What is refused behind it a page may read, as its origin allows. Errors leave as `{"code", "detail"}`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def build(
     app.add_exception_handler(BackbeatError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    # What is added last is met first: a request passes the gate, then CORS, then its route.
+    # What is added last is met first: a request passes the gate, CORS, the limit, its route.
+    app.add_middleware(BodyLimit)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=allowed_origins or ([] if loopback else ["*"]),
@@ -71,7 +72,7 @@ def router(parts: Parts, *, loopback: bool) -> APIRouter:
 
 
 class Gate:
-    """What every request passes: authorization, and the limit of its body."""
+    """What every request passes first: authorization."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -86,6 +87,20 @@ class Gate:
             authorize(scope, self._access)
         except AuthError as error:
             await body(403, error.code, error.message)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """How long the body of a request may be, and may say to be."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request in, or answer it."""
+        if scope["type"] != "http":  # the gate lets nothing else by but the lifespan
+            await self._app(scope, receive, send)
             return
         received = 0
 
