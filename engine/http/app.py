@@ -1,7 +1,8 @@
 """The FastAPI application: routes, error bodies, limits, and the one gate before them.
 
 Every request passes `Gate` first, whatever route it is for: that is the place where
-authorization is decided. What is refused behind it a page may read, as its origin allows. Errors leave as `{"code", "detail"}`.
+authorization is decided. What is refused behind it a page may read, as its origin allows.
+Errors leave as `{"code", "detail"}`.
 """
 
 from __future__ import annotations
