@@ -385,7 +385,7 @@ class Sessions:
             self.keep(session, self._dialling.again(session))
 
     def _leg_changed(self, session: Session, message: LegState) -> None:
-        session.leg = message.state
+        before, session.leg = session.leg, message.state
         log.info("leg", session=session.id, state=message.state)
         if session.placed and session.listening:
             self._tell_bot(session, message)
@@ -401,7 +401,7 @@ class Sessions:
                 self._set_deadline(session, self._settings.bot_stall_s, "bot_stalled")
             elif session.listening:
                 self._go_live(session)
-        elif message.state == "lost":
+        elif message.state == "lost" and before != "lost":  # once, if it never came back in
             if not session.was_connected:
                 self.close(session, session.unreached)
                 return

@@ -298,3 +298,15 @@ async def test_a_session_that_ends_while_its_caller_comes_in_is_refused(
     monkeypatch.setattr(setup.supervisor, "request", admitted)
     assert await setup.refused() == (409, "session_closed")
     await setup.end()
+
+
+async def test_who_is_admitted_again_and_never_comes_is_lost_only_once() -> None:
+    setup = Calls()
+    session = await setup.in_call()
+    setup.lose_worker()
+    deadline = session.deadline
+    assert await setup.claim() == Claimed(session=session.id)
+    setup.leg(session, "lost", "connection_lost")
+    assert setup.told(Disconnected) == [Disconnected(session=session.id, reason="worker_died")]
+    assert session.deadline is deadline is not None
+    await setup.end()
