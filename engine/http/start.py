@@ -36,7 +36,9 @@ MAX_REMEMBERED = 4096
 MAX_BODY_BYTES = 16 * 1024
 # What the JavaScript client is given when it asks for servers and none are configured.
 PUBLIC_STUN = {"urls": ["stun:stun.l.google.com:19302"]}
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+SIGNALING = "/sessions/{session_id}/{path:path}"
+# Methods that no client needs there; the runner that ours stands in for answers them, too.
+OTHERS = ["GET", "PUT", "DELETE"]
 
 
 class StartRequest(BaseModel):
@@ -139,7 +141,9 @@ def router(parts: Parts) -> APIRouter:
         config = IceConfig(iceServers=servers) if servers else None
         return StartAnswer(sessionId=started.add(asked.body), iceConfig=config)
 
-    @routes.api_route("/sessions/{session_id}/{path:path}", methods=METHODS)
+    @routes.post(SIGNALING, operation_id="offer_to_session")
+    @routes.patch(SIGNALING, operation_id="candidates_to_session")
+    @routes.api_route(SIGNALING, methods=OTHERS, include_in_schema=False)
     async def session(session_id: str, path: str, request: Request, response: Response) -> Any:
         """The signaling of an announced call; any path but `api/offer` is an empty 200."""
         data = started.get(session_id)

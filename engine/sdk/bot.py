@@ -39,6 +39,12 @@ log = logging.getLogger("backbeat.bot")
 loading: ContextVar[bool] = ContextVar("loading", default=False)
 SessionHandler = Callable[[Session], Awaitable[object] | object]
 RETRY_S = 0.25
+# What raw PCM comes at as long as nobody says another rate.
+RAW_HZ = 16_000
+NOT_REGISTERED = (
+    "the bot is registered with no engine: run it, such as by asyncio.create_task(bot.serve()), "
+    "and await bot.registered.wait()"
+)
 PARENT_GRACE_S = 2.0
 
 
@@ -100,7 +106,8 @@ class Bot:
         )
         self._handler: SessionHandler | None = None
         self._stopping: asyncio.Event | None = None
-        self.registered: asyncio.Event | None = None
+        # Set while an engine has the bot: before that it can place no session.
+        self.registered = asyncio.Event()
         self.sessions: dict[str, Session] = {}
         self._registration: Registration | None = None
 
@@ -151,7 +158,7 @@ class Bot:
         if self._handler is None and self._hello.capacity > 0:
             raise ConfigError("the bot has no handler: decorate one with @bot.session")
         stopping = self._stopping = asyncio.Event()
-        self.registered = asyncio.Event()
+        self.registered.clear()
         token = token if token is not None else os.environ.get("BACKBEAT_BOT_TOKEN", "")
         told = False
         while not stopping.is_set():
@@ -195,7 +202,7 @@ class Bot:
         Raises NegotiationError, NoWorker, Overloaded, ConfigError, and BotError(`no_engine`).
         """
         if self._registration is None:
-            raise BotError("the bot is not registered with an engine", code="no_engine")
+            raise BotError(NOT_REGISTERED, code="no_engine")
         offer = OpenWebrtc(
             sdp=sdp, ice_servers=[*ice_servers], request_data=request_data, connect_s=connect_s
         )
@@ -238,7 +245,9 @@ class Bot:
         waits for them. `serializer` is `"protobuf"`, `"raw_pcm"`, or a serializer object: of
         exactly a type that we know it runs in the worker. With any other and with None every
         message goes to the bot as it is (`session.raw_messages`), and `session.outgoing` paces
-        whole messages. `proxy` is an HTTP proxy's URL, True for that of the environment.
+        whole messages. The word `"raw_pcm"` means the rate and channels of `mic_hz` both ways
+        (16 kHz with `media=False`). `proxy` is an HTTP proxy's URL, True for that of the
+        environment.
         The other parameters are those of `ipc.websocket.Websocket`; a flush does not fade.
         `reconnect` dials a server that goes away again, in the same session: `disconnected`,
         then `connected(resumed)`.
@@ -246,7 +255,7 @@ class Bot:
         Raises DialFailed, ConfigError, NoWorker, Overloaded, and BotError(`no_engine`).
         """
         if self._registration is None:
-            raise BotError("the bot is not registered with an engine", code="no_engine")
+            raise BotError(NOT_REGISTERED, code="no_engine")
         wire, raw = wire_of(serializer)
         websocket = Websocket(
             uri=uri,
@@ -254,8 +263,8 @@ class Bot:
             subprotocols=[*subprotocols],
             origin=origin,
             wire=wire,
-            in_hz=raw.get("hz", 16_000),
-            in_channels=raw.get("channels", 1),
+            in_hz=raw.get("hz") or mic_hz or RAW_HZ,
+            in_channels=raw.get("channels") or mic_channels or 1,
             out_hz=out_hz or raw.get("hz", 0),
             out_channels=out_channels or raw.get("channels", 0),
             chunk_ms=chunk_ms,

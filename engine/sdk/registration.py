@@ -144,7 +144,6 @@ class Registration:
             raise BotError("the engine's answer to hello is no welcome")
         log.info("registered as %s with engine %s", self._bot.name, welcome.engine)
         self._bot._registration = self
-        assert self._bot.registered is not None  # noqa: S101 - serve made it
         self._bot.registered.set()
         return welcome
 

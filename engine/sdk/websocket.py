@@ -32,6 +32,7 @@ log = logging.getLogger("backbeat.bot")
 # Minutes of speech in messages of 20 ms, as a server may send them all at once.
 MAX_RAW, MAX_RAW_BYTES = 16_384, 8 << 20
 
+SERIALIZERS: tuple[Wire, ...] = ("protobuf", "raw_pcm", "messages")
 # Serializers of other projects that speak exactly what one of ours does: module, class, wire.
 FOREIGN: dict[tuple[str, str], Wire] = {
     ("pipecat.serializers.protobuf", "ProtobufFrameSerializer"): "protobuf",
@@ -182,9 +183,12 @@ def wire_of(serializer: object) -> tuple[Wire, dict[str, int]]:
     in the bot.
     """
     if isinstance(serializer, str):
-        if serializer not in ("protobuf", "raw_pcm", "messages"):
-            raise ConfigError(f"no serializer is called {serializer!r}", code="websocket")
-        return serializer, {}  # type: ignore[return-value]  # one of the literals
+        if serializer not in SERIALIZERS:
+            known = ", ".join(SERIALIZERS)
+            raise ConfigError(
+                f"no serializer is called {serializer!r}: there are {known}", code="websocket"
+            )
+        return serializer, {}
     kind = type(serializer)
     foreign = FOREIGN.get((kind.__module__, kind.__qualname__))
     if foreign is not None:

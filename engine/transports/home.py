@@ -79,7 +79,6 @@ class Home:
         if self._starting is None or (self._starting.done() and not _succeeded(self._starting)):
             self._starting = asyncio.create_task(self._start(), name="home")
         bot = await asyncio.shield(self._starting)
-        assert bot.registered is not None  # noqa: S101 - it serves
         try:
             async with asyncio.timeout(REGISTER_DEADLINE_S):
                 await bot.registered.wait()
@@ -154,10 +153,6 @@ async def _live(endpoint: str) -> AsyncGenerator[Bot, None]:
             await asyncio.gather(serving, return_exceptions=True)
 
         stack.push_async_callback(stop)
-        while bot.registered is None:
-            if serving.done():
-                serving.result()
-            await asyncio.sleep(0)
         registering = asyncio.create_task(bot.registered.wait(), name="home registers")
         try:
             first = asyncio.FIRST_COMPLETED

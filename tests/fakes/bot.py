@@ -148,6 +148,6 @@ async def registered(bot: Bot, serving: asyncio.Task[None] | None = None) -> Non
     def good() -> bool:
         if serving is not None and serving.done():
             serving.result()
-        return bot.registered is not None and bot.registered.is_set()
+        return bot.registered.is_set()
 
     await until(good, DEADLINE_S, what=f"the hello of bot {bot.name}")

@@ -6,6 +6,7 @@ import json
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -100,6 +101,17 @@ async def test_a_server_that_speaks_first_is_heard_from_its_first_sample(
         assert heard == said
 
 
+async def test_raw_pcm_by_its_name_has_the_rate_of_the_rings(serve: ServeProcess) -> None:
+    said = pattern(0, 960)
+    async with dialling(serve) as bot, FarServer() as far:
+        session = await open_at(
+            bot, far.uri, serializer="raw_pcm", mic_hz=48_000, speaker_hz=48_000
+        )
+        await far.connections[0].send(said)
+        frame = await anext(aiter(session.audio()))
+        assert bytes(frame.pcm) == said
+
+
 async def test_what_is_no_audio_comes_as_it_was_and_garbage_ends_nothing(
     serve: ServeProcess,
 ) -> None:
@@ -181,6 +193,7 @@ async def test_what_cannot_be_dialled_says_why(serve: ServeProcess) -> None:
         with pytest.raises(DialFailed) as nobody:
             await open_at(bot, far.uri)
         assert nobody.value.code == "dial_refused"
+        assert urlsplit(far.uri).netloc in nobody.value.message
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
             with pytest.raises(DialFailed) as slow:

@@ -166,7 +166,6 @@ async def test_users_of_one_engine_share_a_line_that_ends_with_it() -> None:
 async def test_without_any_engine_one_is_started_for_its_users(no_serve: Path) -> None:
     found = await home.Home.acquire()
     bot = await found.bot()
-    assert bot.registered is not None
     assert bot.registered.is_set()
     assert await home.Home.acquire() is found
     assert not list(no_serve.iterdir())  # it does not stand where a `serve` would

@@ -223,7 +223,10 @@ def _failure(error: BaseException, websocket: Websocket) -> DialFailed | None:
     if isinstance(error, ssl.SSLError):
         return DialFailed(f"TLS failed: {error}"[:300], code="dial_tls")
     if isinstance(error, OSError):
-        return DialFailed(f"no connection: {error}"[:300], code="dial_refused", retryable=True)
+        # Not the whole URI: its query may have a secret.
+        where = urlsplit(websocket.uri).netloc.rpartition("@")[2]
+        reason = f"no connection to {where}: {error}"
+        return DialFailed(reason[:300], code="dial_refused", retryable=True)
     if isinstance(error, UnicodeError | ValueError):
         return DialFailed(f"that cannot be dialled: {error}"[:300], code="dial_protocol")
     return None

@@ -233,7 +233,7 @@ class Receiver:
         if self._converter is None or self._converter.shape != (hz, channels):
             self._keep_second(now_ns)
             self._shapes += 1
-            if self._shapes > MAX_SHAPES_PER_S or not _is_affordable(hz, mic.hz):
+            if self._shapes > MAX_SHAPES_PER_S or not is_affordable(hz, mic.hz):
                 self.malformed += 1
                 return
             self._converter = Converter(hz, channels, mic.hz, mic.channels)
@@ -249,7 +249,7 @@ def _size(message: str | bytes) -> int:
     return len(message.encode())
 
 
-def _is_affordable(from_hz: int, to_hz: int) -> bool:
+def is_affordable(from_hz: int, to_hz: int) -> bool:
     """Whether a filter between these rates is made in 3 ms: it has phases, and taps in each."""
     phases = min(MAX_PHASES, to_hz // math.gcd(from_hz, to_hz))
     return phases * max(to_hz, from_hz) <= MAX_FILTER * to_hz

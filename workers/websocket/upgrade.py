@@ -16,8 +16,10 @@ from urllib.parse import parse_qs
 
 from websockets.http11 import Request, Response
 
+from ipc.ring_layout import RATES_HZ
 from ipc.websocket import MAX_HZ, MIN_HZ, Websocket
 from workers.websocket.protocol import ServerEnd
+from workers.websocket.receiver import is_affordable
 
 if TYPE_CHECKING:
     from websockets.datastructures import Headers
@@ -143,6 +145,8 @@ def _format(path: str, query: str) -> Websocket | Refusal:
     hz = _number(fields.get("rate", [str(RAW_HZ)])[0], MIN_HZ, MAX_HZ)
     if hz is None:
         return Refusal(400, "rate", f"rate is {MIN_HZ} to {MAX_HZ} Hz")
+    if not all(is_affordable(hz, ring_hz) for ring_hz in RATES_HZ):
+        return Refusal(400, "rate", f"{hz} Hz is no rate that sound has: 8000, 16000, 44100, …")
     channels = _number(fields.get("channels", ["1"])[0], 1, 2)
     if channels is None:
         return Refusal(400, "channels", "channels is 1 or 2")

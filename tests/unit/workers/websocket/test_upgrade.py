@@ -79,6 +79,7 @@ def test_a_page_says_where_it_is_from() -> None:
         (request("/ws?rate=7999"), 400, "rate"),
         (request("/ws?rate=١٦٠٠٠".encode().decode("latin-1")), 400, "malformed"),
         (request("/ws?rate=%D9%A1"), 400, "rate"),
+        (request("/ws?rate=47999"), 400, "rate"),
         (request("/ws?rate=16000.0"), 400, "rate"),
         (request("/ws?channels=3"), 400, "channels"),
         (request("/ws?" + "a=1&" * 100), 400, "malformed"),
