@@ -38,6 +38,9 @@ MAX_WAITING = 64
 LOOK_S = 1.0
 # How long an end waits for what was written: Pipecat's transport leads by two chunks.
 PLAYED_S = 1.0
+# How long audio waits for a caller who is away: after ten seconds Pipecat would give the transport
+# up for good, though the caller may come back within thirty.
+ROOM_S = 8.0
 
 
 class CallerWebsocket:
@@ -123,13 +126,18 @@ class CallerWebsocket:
 
     async def _play(self, frame: InputAudioRawFrame) -> None:
         pcm = channelled(frame, self.session.speaker_channels)
-        await self.session.play(pcm, hz=frame.sample_rate)
+        with contextlib.suppress(TimeoutError):  # nobody is there to hear it
+            async with asyncio.timeout(ROOM_S):
+                await self.session.play(pcm, hz=frame.sample_rate)
 
     async def _read(self) -> None:
         """What the caller says and sends, until the end of the call."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read_audio(), name="caller's audio")
-            group.create_task(self._read_messages(), name="caller's messages")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_audio(), name="caller's audio")
+                group.create_task(self._read_messages(), name="caller's messages")
+        except* BackbeatError as faults:
+            log.warning("%s: the caller is heard no more: %s", self.session.id, faults.exceptions)
         await self._put(None)
 
     async def _read_audio(self) -> None:
