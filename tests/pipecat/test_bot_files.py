@@ -1,7 +1,8 @@
-"""`serve --bot FILE` runs a bot file of Pipecat's kind, as it is and with one import changed."""
+"""`serve --bot FILE` and `engine bot FILE` run a bot file of Pipecat's kind, changed or not."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,22 @@ async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_d
             other.speak(440)
             await other.hears_tone(440)
             assert other.rates() == {(24_000, 1)}
+
+
+async def test_a_bot_file_runs_beside_a_serve_and_ends_when_told(runtime_dir: Path) -> None:
+    async with ServeProcess(runtime_dir, "--bots", "0") as serve:
+        bot = await asyncio.create_subprocess_exec(
+            *serve.arguments[:3], "bot", str(GREETER), "--connect", serve.endpoint
+        )
+        try:
+            await serve.settled()
+            async with FakeCaller(serve.url, tone_source(440)) as caller:
+                await caller.hears(440)
+            await serve.settled()
+            bot.terminate()
+            async with asyncio.timeout(20):
+                assert await bot.wait() == 0
+        finally:
+            if bot.returncode is None:
+                bot.kill()
+                await bot.wait()
