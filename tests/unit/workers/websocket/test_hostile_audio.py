@@ -154,4 +154,4 @@ USED = [8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 9
 @pytest.mark.parametrize("hz", USED)
 @pytest.mark.parametrize("ring_hz", [8_000, 12_000, 16_000, 24_000, 48_000])
 def test_all_rates_that_anybody_uses_are_taken(hz: int, ring_hz: int) -> None:
-    assert subject._is_affordable(hz, ring_hz)
+    assert subject.is_affordable(hz, ring_hz)
