@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipc.errors import BackbeatError
+from ipc.errors import BackbeatError, SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -65,15 +65,18 @@ class CallerTrack:
         """The next `av.AudioFrame`; `pts` counts samples. MediaStreamError after the end."""
         from aiortc.mediastreams import MediaStreamError
 
-        await self._open_media()
-        if self._frames is None:
-            self._frames = self._session.audio()
-        while not self._stopped:
-            frame = await anext(self._frames, None)
-            if frame is None:
-                break
-            if self._enabled:
-                return _as_av(frame)
+        try:
+            await self._open_media()
+            if self._frames is None:
+                self._frames = self._session.audio()
+            while not self._stopped:
+                frame = await anext(self._frames, None)
+                if frame is None:
+                    break
+                if self._enabled:
+                    return _as_av(frame)
+        except SessionClosed as error:
+            raise MediaStreamError from error
         raise MediaStreamError
 
     def stop(self) -> None:
