@@ -8,15 +8,15 @@ so what a bot chooses needs no resampling. RFC 6716; libopus' `opus_defines.h` f
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import importlib.util
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ipc.errors import StateError, WorkerError
+from workers.audio.libraries import library_paths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ipc.codec import Codec
 
 MAX_PACKET_BYTES = 1275
@@ -50,20 +50,6 @@ class Encoder(Protocol):
     def close(self) -> None:
         """Free the encoder."""
         ...
-
-
-def library_paths() -> list[Path]:
-    """Where libopus may be, best first: in PyAV's wheel, then in the system."""
-    found: list[Path] = []
-    spec = importlib.util.find_spec("av")
-    if spec is not None and spec.origin is not None:
-        package = Path(spec.origin).parent
-        found += sorted((package.parent / "av.libs").glob("libopus*.so*"))
-        found += sorted((package / ".dylibs").glob("libopus*.dylib"))
-    system = ctypes.util.find_library("opus")
-    if system is not None:
-        found.append(Path(system))
-    return found
 
 
 def load(path: Path) -> ctypes.CDLL | None:
@@ -116,7 +102,7 @@ def _declare_decoder(library: ctypes.CDLL) -> None:
 @cache
 def libopus() -> ctypes.CDLL | None:
     """libopus for this process, or None when only PyAV has it."""
-    return next((lib for lib in map(load, library_paths()) if lib is not None), None)
+    return next((lib for lib in map(load, library_paths("opus")) if lib is not None), None)
 
 
 class LibraryEncoder:

@@ -8,15 +8,16 @@ carries, else the system's (FFmpeg 5.1 and later: `swr_alloc_set_opts2`), else P
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import importlib.util
 from functools import cache
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ipc.errors import WorkerError
+from workers.audio.libraries import library_paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 S16 = 1
 NATIVE_ORDER = 1
@@ -48,20 +49,6 @@ class _Layout(ctypes.Structure):
     )
 
 
-def library_paths() -> list[Path]:
-    """Where libswresample may be, best first: in PyAV's wheel, then in the system."""
-    found: list[Path] = []
-    spec = importlib.util.find_spec("av")
-    if spec is not None and spec.origin is not None:
-        package = Path(spec.origin).parent
-        found += sorted((package.parent / "av.libs").glob("libswresample*.so*"))
-        found += sorted((package / ".dylibs").glob("libswresample*.dylib"))
-    system = ctypes.util.find_library("swresample")
-    if system is not None:
-        found.append(Path(system))
-    return found
-
-
 def load(path: Path) -> ctypes.CDLL | None:
     """The library at `path` with its signatures, or None when it is not one we know."""
     try:
@@ -91,7 +78,7 @@ def load(path: Path) -> ctypes.CDLL | None:
 @cache
 def libswresample() -> ctypes.CDLL | None:
     """The library for this process, or None."""
-    return next((lib for lib in map(load, library_paths()) if lib is not None), None)
+    return next((lib for lib in map(load, library_paths("swresample")) if lib is not None), None)
 
 
 class SwResampler:

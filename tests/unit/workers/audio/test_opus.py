@@ -16,6 +16,7 @@ import pytest
 from ipc.codec import Application, Codec
 from ipc.errors import ConfigError, StateError, WorkerError
 from workers.audio import opus
+from workers.audio.libraries import library_paths
 from workers.audio.opus import MAX_PACKET_BYTES
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def path_to_libopus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         paths = [wheel_library()]
     elif request.param == "system":
         paths = [system_library()]
-    monkeypatch.setattr(opus, "library_paths", lambda: paths)
+    monkeypatch.setattr(opus, "library_paths", lambda _name: paths)
     return str(request.param)
 
 
@@ -118,19 +119,19 @@ def pitch(samples: Pcm) -> float:
 def test_pyavs_library_comes_before_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     carried = wheel_library()
     monkeypatch.setattr(ctypes.util, "find_library", lambda _name: "libopus.so.7")
-    assert opus.library_paths() == [carried, Path("libopus.so.7")]
+    assert library_paths("opus") == [carried, Path("libopus.so.7")]
 
 
 def test_a_system_without_libopus_leaves_pyavs(monkeypatch: pytest.MonkeyPatch) -> None:
     carried = wheel_library()
     monkeypatch.setattr(ctypes.util, "find_library", lambda _name: None)
-    assert opus.library_paths() == [carried]
+    assert library_paths("opus") == [carried]
 
 
 def test_a_pyav_without_libopus_leaves_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(ctypes.util, "find_library", lambda _name: "libopus.so.7")
-    assert opus.library_paths() == [Path("libopus.so.7")]
+    assert library_paths("opus") == [Path("libopus.so.7")]
 
 
 def test_what_is_missing_broken_or_no_libopus_is_skipped(
@@ -142,14 +143,14 @@ def test_what_is_missing_broken_or_no_libopus_is_skipped(
     useless = [tmp_path / "missing.so", broken, *([Path(other)] if other else [])]
     assert [opus.load(path) for path in useless] == [None] * len(useless)
     good = wheel_library()
-    monkeypatch.setattr(opus, "library_paths", lambda: [*useless, good])
+    monkeypatch.setattr(opus, "library_paths", lambda _name: [*useless, good])
     found = opus.libopus()
     assert found is not None
     assert found._name == str(good)
 
 
 def test_without_any_library_pyav_itself_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opus, "library_paths", list)
+    monkeypatch.setattr(opus, "library_paths", lambda _name: [])
     assert isinstance(opus.encoder(48_000, 1, Codec()), opus.AvEncoder)
 
 
