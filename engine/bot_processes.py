@@ -48,6 +48,12 @@ class BotProcesses:
         self._closing = False
         self.restarts = 0
         self.fell = asyncio.Event()  # one of them has ended by itself
+        self.returncode: int | None = None  # of the last that did
+
+    @property
+    def spec(self) -> str:
+        """The bot that they run."""
+        return self._spec
 
     @property
     def pids(self) -> list[int]:
@@ -93,6 +99,7 @@ class BotProcesses:
     def _exited(self, number: int, child: Child) -> None:
         lived_s = asyncio.get_running_loop().time() - self._children.pop(child)
         if not self._closing:
+            self.returncode = child.returncode
             self.fell.set()
             log.error("bot_process_ended", bot=self._spec, returncode=child.returncode)
             if child.returncode == EXIT_CONFIG:

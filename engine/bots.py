@@ -47,6 +47,8 @@ MISSED_BEATS_S = 1.0
 REMOTE_GONE_S = 5.0
 MAX_CAPACITY = 10_000
 MAX_NAME = 64
+# So many names of bots stand in an error.
+MAX_NAMED = 8
 
 
 @dataclass(eq=False)
@@ -136,16 +138,41 @@ class Bots:
         """The least loaded process of that bot with room. Raises NoBot with the reason."""
         # A bot whose capacity is 0 only places calls: any other comes first.
         by_use = sorted(self.all, key=lambda bot: not bot.hello.capacity)
-        name = name or self._settings.default_bot or next((bot.name for bot in by_use), None)
-        if name is None:
-            raise NoBot("no bot is connected to this engine")
-        named = [bot for bot in self.all if bot.name == name]
+        wanted = name or self._settings.default_bot or next((bot.name for bot in by_use), None)
+        if wanted is None:
+            raise NoBot("no bot is connected to this engine: start one, or serve with --bot FILE")
+        named = self.named(wanted)
         if not named:
-            raise NoBot(f"no bot named {name!r} is connected to this engine")
+            raise NoBot(
+                f"no bot named {wanted[:MAX_NAME]!r} is connected to this engine"
+                f"{'' if name else ' (--default-bot)'}; {self._connected()}"
+            )
         free = [bot for bot in named if bot.room > 0 and bot.id not in (without or ())]
         if not free:
-            raise NoBot(f"all bots named {name!r} are busy", code="bots_busy")
+            room = sum(bot.hello.capacity for bot in named)
+            why = (
+                f"all bots named {wanted!r} are busy, their capacity is {room}: start more "
+                "processes, or call later"
+                if room
+                else f"the bot {wanted!r} takes no callers, its capacity is 0; it only places calls"
+            )
+            raise NoBot(why, code="bots_busy")
         return min(free, key=lambda bot: (bot.late, len(bot.sessions) / bot.hello.capacity))
+
+    def named(self, name: str) -> list[BotHandle]:
+        """The processes of that bot, which share its callers."""
+        return [bot for bot in self.all if bot.name == name]
+
+    def names(self) -> dict[str, int]:
+        """Every name that a bot has said, and how many processes bear it."""
+        return dict(Counter(bot.name for bot in self.all))
+
+    def _connected(self) -> str:
+        names = [repr(name) for name in self.names()]
+        if not names:
+            return "none is: start it"
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        return f"ask for one that is, or start it; there are {', '.join(names[:MAX_NAMED])}{more}"
 
     async def wait_for(self, name: str, timeout_s: float) -> BotHandle:
         """A bot of that name with room, as soon as there is one. Raises NoBot."""
@@ -221,6 +248,8 @@ class Bots:
         self._by_peer[peer] = bot
         self._watch_process(bot)
         log.info("bot_connected", bot=bot.name, id=bot.id, capacity=hello.capacity)
+        if len(self.named(bot.name)) == 2:  # said once: it may be meant, or a name taken twice
+            log.info("bot_name_shared", bot=bot.name, means="its processes share its callers")
         self._wake()
         return Welcome(
             bot=bot.id, engine=self._runtime.engine_id, beat_ms=self._settings.bot_beat_ms

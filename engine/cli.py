@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -19,7 +17,6 @@ from ipc.loop import new_runner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from engine.config import Settings
     from engine.sdk import Bot
 
 HERE = Path(__file__).resolve().parent
@@ -46,51 +43,16 @@ def _fail(error: BackbeatError) -> typer.Exit:
 
 def serve(**flags: Any) -> None:
     """Run an engine: HTTP signaling, media workers, and a bot (the echo demo by default)."""
-    from engine import config, logs
+    from engine import config, logs, serving
 
     file = flags.pop("config", None)
     try:
         settings = config.load(flags, file)
         logs.configure(settings.log_level)
-        _print_settings(settings)
         with new_runner() as runner:
-            runner.run(_serve(settings))
+            runner.run(serving.serve(settings))
     except BackbeatError as error:
         raise _fail(error) from None
-
-
-async def _serve(settings: Settings) -> None:
-    from engine.server import Engine
-
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    engine = Engine(settings)
-    await engine.start()
-    try:
-        typer.echo(f"bots connect to {engine.runtime.endpoint('bots')}")
-        typer.echo(f"WebSocket callers come to port {engine.sessions.callers.port}")
-        ends = [asyncio.create_task(event.wait()) for event in (stop, engine.ended)]
-        bots = asyncio.create_task(engine.wait_bots())
-        await asyncio.wait([*ends, bots], return_when=asyncio.FIRST_COMPLETED)
-        if not (stop.is_set() or engine.ended.is_set()):
-            typer.echo(f"ready: open {engine.address}/ and speak (Ctrl-C ends it)")
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*ends, bots):
-            task.cancel()
-        if engine.ended.is_set():
-            raise engine.failure or BackbeatError(
-                "the HTTP server ended by itself; see the log", code="http"
-            )
-        typer.echo("ending: calls are closed, workers and bots are stopped")
-    finally:
-        await engine.close()
-
-
-def _print_settings(settings: Settings) -> None:
-    for name, value in settings.shown().items():
-        typer.echo(f"{name} = {value}")
 
 
 def _with_settings_as_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -164,7 +126,18 @@ def bot(
         while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
             frames = frames.tb_next
         traceback.print_exception(type(error), error, frames)
+        typer.echo(f"error: the bot {spec} ended; {_advice(error)} (bot_failed)", err=True)
         raise typer.Exit(1) from None
+
+
+def _advice(error: Exception) -> str:
+    """What stands last, below the lines of the error."""
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"install {error.name!r} into the environment of this command, {sys.prefix}, or run "
+            "the bot in your own beside `serve --bots 0`"
+        )
+    return f"mend the {type(error).__name__} above"
 
 
 def _as_bot(function: Any, name: str) -> Bot:

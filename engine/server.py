@@ -104,13 +104,16 @@ class Engine:
         self.processes = self._bot_processes()
         stack.push_async_callback(self.processes.close)
         self.processes.start()
-        await self.supervisor.start()
+        await self._start_workers()
         stack.push_async_callback(self.sessions.close_all, "engine_stopped")
         if listener is not None:
             await self._serve_http(listener)
 
-    async def wait_bots(self) -> None:
-        """Return when the bots that we started are here, or one fell, or after a while."""
+    async def wait_bots(self) -> str:
+        """Wait until the bots that we started are here, or one fell, or for a while.
+
+        What is missing and what to do about it, as a sentence; empty when they are here.
+        """
         here = asyncio.create_task(self.bots.wait_number(self.settings.bots), name="bots here")
         fell = asyncio.create_task(self.processes.fell.wait(), name="bot fell")
         try:
@@ -120,6 +123,19 @@ class Engine:
         finally:
             here.cancel()
             fell.cancel()
+        count = len(self.bots.all)
+        if count >= self.settings.bots:
+            return ""
+        spec, code = self.processes.spec, self.processes.returncode
+        why = (
+            f"the bot {spec} ended at its start (exit code {code}), its own error stands above; "
+            "it is started again and again: mend it, or end this with Ctrl-C"
+            if code is not None
+            else f"the bot {spec} has not connected in {BOT_START_S} s; it may still be loading"
+        )
+        refused = "callers are refused until it is here"
+        some = f"{count} of {self.settings.bots} bot processes are here"
+        return f"{why}; {some if count else refused}"
 
     async def close(self) -> None:
         """End everything in the reverse order. Safe to call twice."""
@@ -177,6 +193,20 @@ class Engine:
             await asyncio.gather(serving, return_exceptions=True)
 
         self._stack.push_async_callback(stop)
+
+    async def _start_workers(self) -> None:
+        """A bot that cannot be served is known sooner than they are up: nobody waits for them."""
+        starting = asyncio.create_task(self.supervisor.start(), name="workers start")
+        unfit = asyncio.create_task(self.ended.wait(), name="bot unfit")
+        try:
+            await asyncio.wait((starting, unfit), return_when=asyncio.FIRST_COMPLETED)
+            if self.failure is not None:
+                raise self.failure
+            await starting
+        finally:
+            starting.cancel()
+            unfit.cancel()
+            await asyncio.gather(starting, unfit, return_exceptions=True)
 
     def _bot_unfit(self) -> None:
         self.failure = ConfigError(

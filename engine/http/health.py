@@ -23,6 +23,7 @@ def router(parts: Parts) -> APIRouter:
     async def ready(response: Response) -> dict[str, Any]:
         """A call that came now would be taken; 503 with the reasons when it would not."""
         sessions, bots, supervisor = parts.sessions, parts.bots, parts.supervisor
+        names = bots.names()
         reasons = sessions.not_ready()
         if reasons:
             response.status_code = 503
@@ -33,6 +34,7 @@ def router(parts: Parts) -> APIRouter:
             "bots": [
                 {
                     "name": bot.name,
+                    "processes": names[bot.name],  # that bear this name and share its callers
                     "id": bot.id,
                     "sessions": len(bot.sessions),
                     "capacity": bot.hello.capacity,

@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE_FILE = ROOT / "engine" / "__main__.py"
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 40.0
 STOP_DEADLINE_S = 15.0
 # Everything is plain HTTP: loading the authorities of the world takes 20 ms a client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 READY = re.compile(r"ready: open (http://\S+)/ ")
+NOT_READY = re.compile(r"not ready at (http://\S+)/: ")
 ENDPOINT = re.compile(r"bots connect to (ipc://\S+)")
 
 
@@ -62,8 +63,11 @@ class ServeProcess:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         prefix: Sequence[str] = (),
+        until: re.Pattern[str] = READY,
     ) -> None:
+        """It counts as started when it has printed the line `until`, whose group is its URL."""
         self.runtime_dir = runtime_dir
+        self._until = until
         self._spares = spares
         self.url = ""
         self.endpoint = ""
@@ -85,7 +89,7 @@ class ServeProcess:
     # -- life ---------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start and wait for the `ready` line."""
+        """Start and wait for the line that says so."""
         self._out = self._log = b""
         self._log_file = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
@@ -96,7 +100,7 @@ class ServeProcess:
             cwd=self._cwd,
         )
         try:
-            self.url = self.wait_for(READY)
+            self.url = self.wait_for(self._until)
             self.endpoint = self.wait_for(ENDPOINT)
         except BaseException:
             self.close()

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import Events, FakeBot, serving, watching_bot
 from tests.fakes.caller import FakeCaller
-from tests.fakes.serve import ServeProcess
+from tests.fakes.serve import NOT_READY, ServeProcess
 from tests.fakes.wait import eventually
 from tests.support import until
 
@@ -54,7 +54,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_the_others_go_on(
             victim, survivor = carrier_of(one, workers), carrier_of(other, workers)
             assert victim != survivor
             os.kill(workers[victim], number)
-            await until(lambda: ("disconnected", reason) in events, 10, what="the loss")
+            await until(lambda: ("disconnected", reason) in events, what="the loss")
             other.forget()
             await other.hears(900)
             assert len(bot.sessions) == 2  # the caller may come back
@@ -63,7 +63,7 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_the_others_go_on(
                 live, spare = await serve.workers(), await serve.workers("spare")
                 return len(live) == 2 and victim not in live and len(spare) == 1
 
-            await eventually(replaced, "two live workers and a spare", 20)
+            await eventually(replaced, "two live workers and a spare")
             assert not psutil.pid_exists(workers[victim])
             async with FakeCaller(serve.url, tone_source(600)) as new:
                 await new.hears(600)
@@ -91,7 +91,7 @@ async def test_after_the_engine_is_killed_nothing_is_left_and_a_new_one_starts_t
                 first.kill()
                 _, alive = await asyncio.to_thread(psutil.wait_procs, children, 3)
                 assert alive == []
-                await until(lambda: not first.segments(), 2, what="the end of the segment")
+                await until(lambda: not first.segments(), what="the end of the segment")
             finally:
                 await pending.close()
         port = int(first.url.rpartition(":")[2])
@@ -161,7 +161,7 @@ async def test_calls_of_a_bot_that_does_not_come_back_end_after_the_resume_windo
             async with FakeCaller(serve.url) as caller:
                 await caller.hears(440)
                 bot.kill()
-                await caller.until(lambda: caller.left, "peerLeft", 10)
+                await caller.until(lambda: caller.left, "peerLeft")
         finally:
             if bot.returncode is None:
                 bot.kill()
@@ -169,7 +169,8 @@ async def test_calls_of_a_bot_that_does_not_come_back_end_after_the_resume_windo
 
 
 async def test_a_bot_that_cannot_start_is_tried_again_ever_more_slowly(runtime_dir: Path) -> None:
-    async with ServeProcess(runtime_dir, "--bot", str(BOTS / "broken.py")) as serve:
+    broken = str(BOTS / "broken.py")
+    async with ServeProcess(runtime_dir, "--bot", broken, until=NOT_READY) as serve:
 
         def delays() -> list[float]:
             """How long the engine waits before each new attempt, by its log."""
@@ -179,6 +180,11 @@ async def test_a_bot_that_cannot_start_is_tried_again_ever_more_slowly(runtime_d
         await until(lambda: len(delays()) >= 4, 30, what="four attempts")
         assert delays()[:4] == [0.1, 0.2, 0.4, 0.8]
         assert "this bot never works" in serve.log()
+        assert "mend the RuntimeError above" in serve.log()
+        said = serve.output().splitlines()[-1]
+        assert broken in said
+        assert "callers are refused" in said
+        assert "ready: open" not in serve.output()
         status, health = await serve.health()
         assert status == 503
         assert health["reasons"]

@@ -140,6 +140,7 @@ async def test_flags_beat_the_environment_which_beats_the_file(
         assert printed["speaker_ms"] == "502"
         assert float(printed["connect_s"]) == 11
         assert "bot_token" in printed
+        assert "beat_ms" not in printed, "only what was given is told"
         assert "very secret" not in serve.log()
 
 

@@ -61,6 +61,8 @@ def test_the_default_bot_is_meant_also_while_it_is_away(clock: ManualClock) -> N
     gateway.add("b1", "one")
     with pytest.raises(NoBot, match="two"):
         gateway.bots.choose(None)
+    with pytest.raises(NoBot, match="--default-bot"):
+        gateway.bots.choose(None)
     two = gateway.add("b2", "two")
     assert gateway.bots.choose(None) is two
 
@@ -93,7 +95,7 @@ def test_full_processes_and_those_tried_before_are_left_out(gateway: Gateway) ->
 
 def test_a_capacity_of_0_is_never_chosen(gateway: Gateway) -> None:
     gateway.add("b1", capacity=0)
-    with pytest.raises(NoBot) as refused:
+    with pytest.raises(NoBot, match="capacity is 0") as refused:
         gateway.bots.choose(None)
     assert refused.value.code == "bots_busy"
 
@@ -101,9 +103,29 @@ def test_a_capacity_of_0_is_never_chosen(gateway: Gateway) -> None:
 def test_nobody_and_nobody_of_that_name_are_told_apart(gateway: Gateway) -> None:
     with pytest.raises(NoBot, match="no bot is connected"):
         gateway.bots.choose(None)
-    gateway.add("b1")
-    with pytest.raises(NoBot, match="'ada'"):
+    with pytest.raises(NoBot, match="'ada' is connected to this engine; none is"):
         gateway.bots.choose("ada")
+    gateway.add("b1")
+    gateway.add("b2", "talk")
+    gateway.add("b3")
+    with pytest.raises(NoBot, match=r"'ada'.*there are 'echo', 'talk'$"):
+        gateway.bots.choose("ada")
+
+
+def test_a_refusal_names_only_so_many_bots_and_so_much_of_a_name(gateway: Gateway) -> None:
+    for number in range(12):
+        gateway.add(f"b{number}", f"bot{number}")
+    with pytest.raises(NoBot) as refused:
+        gateway.bots.choose("x" * 10_000)
+    assert refused.value.message.endswith("'bot7' and 4 more")
+    assert len(refused.value.message) < 300
+
+
+def test_processes_that_bear_one_name_are_counted(gateway: Gateway) -> None:
+    assert gateway.bots.names() == {}
+    first, _, third = (gateway.add("b1"), gateway.add("b2", "talk"), gateway.add("b3"))
+    assert gateway.bots.names() == {"echo": 2, "talk": 1}
+    assert gateway.bots.named("echo") == [first, third]
 
 
 async def test_who_waits_for_a_bot_gets_the_place_that_becomes_free(gateway: Gateway) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
 
 from engine.cli import cli
 from engine.config import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 
@@ -52,6 +56,26 @@ def test_a_bot_that_cannot_be_found_is_one_line_and_its_own_code(spec: str, word
     assert result.stderr.startswith("error: ")
     assert word in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("import no_such_module_at_all", "install 'no_such_module_at_all' into the environment"),
+        ("raise ValueError('my key')", "mend the ValueError above"),
+    ],
+)
+def test_a_bots_own_error_stands_above_what_to_do_about_it(
+    tmp_path: Path, line: str, advice: str
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(line)
+    result = runner.invoke(cli, ["bot", str(file)])
+    assert result.exit_code == 1, "it may be mended: it is tried again"
+    *above, last = result.stderr.splitlines()
+    assert line in "".join(above)
+    assert last.startswith(f"error: the bot {file} ended")
+    assert advice in last
 
 
 def test_a_server_that_nobody_could_use_ends_it_with_what_to_write() -> None:
