@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from engine.sdk.arity import positional
 from ipc.errors import ConfigError
 
 log = logging.getLogger("backbeat.bot")
@@ -69,7 +70,7 @@ class Events:
     def add(self, event: str, handler: Handler) -> None:
         """Call `handler` at each `event`. Raises ConfigError for an event that does not exist."""
         self.check(event)
-        self._handlers[event].append((handler, _takes(handler)))
+        self._handlers[event].append((handler, positional(handler)))
         kept = self._kept.get(event)
         while kept:
             self.fire(event, *kept.popleft())
@@ -113,18 +114,3 @@ class Events:
                 await result
         except Exception:
             log.exception("an event handler of session %s failed", self._session_id)
-
-
-def _takes(handler: Handler) -> int | None:
-    """How many positional arguments a handler accepts; None for any number."""
-    count = 0
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except ValueError:  # some builtins, such as dict.update, tell nobody
-        return None
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return None
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            count += 1
-    return count

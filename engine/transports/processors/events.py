@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from engine.sdk.arity import positional
 from engine.transports.processors.faults import describe
 from ipc.errors import StateError
 
@@ -188,9 +189,6 @@ class BaseObject:
 def _positional(handler: Callable[..., Any]) -> int | None:
     """How many positional arguments `handler` takes; None: any number."""
     try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
+        return positional(handler)
+    except TypeError:
         return None
-    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
-        return None
-    return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
