@@ -55,9 +55,12 @@ class Callers:
         # Where the workers take connections; 0 while they do not.
         self.port = 0
 
-    def issue(self, data: Any) -> str:
-        """A token for one session, whose bot gets `data`."""
-        return self._tokens.issue(data)
+    def issue(self, data: Any, client: str) -> str:
+        """A token for one session, whose bot gets `data`, asked for by this address.
+
+        Raises RateLimited or LimitError, both `too_many_tokens`.
+        """
+        return self._tokens.issue(data, client)
 
     def url(self, scheme: str, host: str) -> str:
         """Where a caller goes who has reached us by HTTP at `host`, with this scheme."""

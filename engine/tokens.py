@@ -7,12 +7,11 @@ time, and when the session that it was for has ended.
 from __future__ import annotations
 
 import json
-import secrets
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.issued import Entry, Issued
 from ipc.errors import AuthError
 
 if TYPE_CHECKING:
@@ -23,17 +22,20 @@ if TYPE_CHECKING:
 # A page asks for its token when it is about to call.
 UNUSED_S = 300.0
 MAX_UNUSED = 4096
+MAX_UNUSED_OF_ONE = 512
 
 
 @dataclass(eq=False)
 class Ticket:
     """What a token stands for."""
 
-    token: str
     # Data for the bot as JSON: as objects it may take twenty times the room.
     packed: str
     until_s: float
+    token: str = ""
     session: Session | None = None
+    # How it was issued, while it is in use.
+    entry: Entry[Ticket] | None = None
     # Somebody is being let in with it at this moment.
     claiming: bool = False
 
@@ -48,19 +50,18 @@ class Tokens:
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
-        self._unused: OrderedDict[str, Ticket] = OrderedDict()
+        self._unused: Issued[Ticket] = Issued(
+            MAX_UNUSED, MAX_UNUSED_OF_ONE, kept_s=UNUSED_S, lasts_s=UNUSED_S, now_s=now_s
+        )
         self._used: dict[str, Ticket] = {}
 
-    def issue(self, data: Any) -> str:
-        """A new token, good for 5 minutes until it is used. `data` is what JSON can hold."""
-        now_s = self._now_s()
-        ticket = Ticket(secrets.token_urlsafe(32), json.dumps(data), now_s + UNUSED_S)
-        self._unused[ticket.token] = ticket
-        while self._unused:  # the oldest stand first
-            oldest = next(iter(self._unused.values()))
-            if oldest.until_s >= now_s and len(self._unused) <= MAX_UNUSED:
-                break
-            del self._unused[oldest.token]
+    def issue(self, data: Any, client: str) -> str:
+        """A new token for the address `client`, good for 5 minutes until it is used.
+
+        `data` is what JSON can hold. Raises RateLimited or LimitError, both `too_many_tokens`.
+        """
+        ticket = Ticket(json.dumps(data), self._now_s() + UNUSED_S)
+        ticket.token = self._unused.add(client, ticket)
         return ticket.token
 
     def find(self, token: str) -> Ticket:
@@ -77,7 +78,7 @@ class Tokens:
 
     def use(self, ticket: Ticket, session: Session) -> None:
         """It belongs to this session now."""
-        self._unused.pop(ticket.token, None)
+        ticket.entry = self._unused.take(ticket.token)
         self._used[ticket.token] = ticket
         ticket.session = session
 
@@ -89,5 +90,5 @@ class Tokens:
         """Its caller was never in: it may still be used, as long as any other."""
         self._used.pop(ticket.token, None)
         ticket.session = None
-        self._unused[ticket.token] = ticket
-        self._unused.move_to_end(ticket.token, last=False)
+        if ticket.entry is not None:
+            self._unused.put_back(ticket.token, ticket.entry)

@@ -7,12 +7,10 @@ before the caller comes.
 
 from __future__ import annotations
 
-import itertools
 import json
-import secrets
 import time
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +19,7 @@ from engine.access import without_port
 from engine.http import offer
 from engine.http.errors import CodedRoute
 from engine.http.parts import Parts
+from engine.issued import Issued
 from ipc.errors import (
     BackbeatError,
     ConfigError,
@@ -30,9 +29,15 @@ from ipc.errors import (
 )
 from ipc.wire import check_data
 
-# A page that is left open may call again much later; what is older or beyond goes first.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A page that is left open may call again much later.
 REMEMBERED_S = 3600.0
 MAX_REMEMBERED = 4096
+# Calls that nobody has made yet: so many of one client, and none that is this young makes room.
+MAX_OF_ONE = 512
+KEPT_S = 300.0
 MAX_BODY_BYTES = 16 * 1024
 # What the JavaScript client is given when it asks for servers and none are configured.
 PUBLIC_STUN = {"urls": ["stun:stun.l.google.com:19302"]}
@@ -82,32 +87,41 @@ class Status(BaseModel):
 
 
 class Started:
-    """The data of calls that were announced, by the id that their callers know."""
+    """The data of calls that were announced, by the id that their callers know.
 
-    def __init__(self) -> None:
+    Those that were made stay for another hour after their last request; who is beyond the
+    bound and was silent for longest goes first.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
         # As JSON: as objects it may take twenty times the room.
-        self._data: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._announced: Issued[str] = Issued(
+            MAX_REMEMBERED, MAX_OF_ONE, kept_s=KEPT_S, lasts_s=REMEMBERED_S, now_s=now_s
+        )
+        self._made: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
-    def add(self, data: Any) -> str:
-        """Remember a call's data; its id."""
-        session_id = secrets.token_urlsafe(24)
-        self._put(session_id, json.dumps(data))
-        return session_id
+    def add(self, data: Any, client: str) -> str:
+        """Remember a call's data; its id. Raises RateLimited or LimitError."""
+        return self._announced.add(client, json.dumps(data))
 
     def get(self, session_id: str) -> Any:
-        """The call's data, which stays for another hour. Raises SessionNotFound."""
-        entry = self._data.pop(session_id, None)
-        if entry is None or entry[0] < time.monotonic() - REMEMBERED_S:
-            raise SessionNotFound("no call was started under this id, or it is too long ago")
-        self._put(session_id, entry[1])
-        return json.loads(entry[1])
+        """The call's data. Raises SessionNotFound."""
+        packed = self._announced.get(session_id)
+        if packed is None:
+            when_s, packed = self._made.get(session_id, (0.0, None))
+            if packed is None or when_s < self._now_s() - REMEMBERED_S:
+                raise SessionNotFound("no call was started under this id, or it is too long ago")
+        return json.loads(packed)
 
-    def _put(self, session_id: str, data: str) -> None:
-        now_s = time.monotonic()
-        self._data[session_id] = (now_s, data)
-        for when_s, _ in list(itertools.islice(self._data.values(), 2)):  # the oldest stand first
-            if when_s < now_s - REMEMBERED_S or len(self._data) > MAX_REMEMBERED:
-                self._data.popitem(last=False)
+    def made(self, session_id: str) -> None:
+        """An offer under this id was answered."""
+        announced = self._announced.take(session_id)
+        packed = announced.value if announced else self._made.pop(session_id, (0.0, None))[1]
+        if packed is not None:
+            self._made[session_id] = (self._now_s(), packed)
+            if len(self._made) > MAX_REMEMBERED:
+                self._made.popitem(last=False)
 
 
 def router(parts: Parts) -> APIRouter:
@@ -126,6 +140,7 @@ def router(parts: Parts) -> APIRouter:
                 code="transport",
             )
         check_data(asked.body)
+        client = request.client.host if request.client else ""
         if len(json.dumps(asked.body)) > MAX_BODY_BYTES:
             raise MessageTooLarge(f"`body` is at most {MAX_BODY_BYTES // 1024} KiB of JSON")
         if asked.transport == "websocket":
@@ -133,13 +148,14 @@ def router(parts: Parts) -> APIRouter:
             response.headers["Cache-Control"] = "no-store"
             host = without_port(request.headers.get("host", "localhost"))
             return WebsocketAnswer(
-                wsUrl=callers.url(request.url.scheme, host), token=callers.issue(asked.body)
+                wsUrl=callers.url(request.url.scheme, host),
+                token=callers.issue(asked.body, client),
             )
         servers = [one.as_w3c() for one in parts.sessions.ice_servers]
         if not servers and asked.enableDefaultIceServers:
             servers = [PUBLIC_STUN]
         config = IceConfig(iceServers=servers) if servers else None
-        return StartAnswer(sessionId=started.add(asked.body), iceConfig=config)
+        return StartAnswer(sessionId=started.add(asked.body, client), iceConfig=config)
 
     @routes.post(SIGNALING, operation_id="offer_to_session")
     @routes.patch(SIGNALING, operation_id="candidates_to_session")
@@ -160,7 +176,9 @@ def router(parts: Parts) -> APIRouter:
             raise MalformedMessage(_problems(error), code="invalid_request") from error
         if asked.request_data is None:
             asked.request_data = data
-        return await offer.answer(parts, asked, response)
+        answer = await offer.answer(parts, asked, response)
+        started.made(session_id)
+        return answer
 
     @routes.get("/status")
     async def status(response: Response) -> Status:

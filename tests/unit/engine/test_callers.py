@@ -36,7 +36,7 @@ class Calls(Setup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.bots.add("b1")
-        self.token = self.sessions.callers.issue({"who": "me"})
+        self.token = self.sessions.callers.issue({"who": "me"}, "127.0.0.1")
 
     async def claim(
         self,
@@ -152,7 +152,7 @@ async def test_two_at_once_with_one_token_are_one_too_many() -> None:
 async def test_an_engine_that_ends_or_is_full_takes_nobody() -> None:
     setup = Calls(max_sessions=1)
     await setup.in_call()
-    other = setup.sessions.callers.issue(None)
+    other = setup.sessions.callers.issue(None, "127.0.0.1")
     assert await setup.refused(token=other) == (503, "overloaded")
     await setup.end()
     assert await setup.refused(token=other) == (503, "stopping")

@@ -6,8 +6,8 @@ import pytest
 
 from engine.session import Session
 from engine.supervisor import WorkerHandle
-from engine.tokens import MAX_UNUSED, UNUSED_S, Tokens
-from ipc.errors import AuthError
+from engine.tokens import MAX_UNUSED_OF_ONE, UNUSED_S, Tokens
+from ipc.errors import AuthError, RateLimited
 
 
 class Time:
@@ -38,7 +38,7 @@ def code(tokens: Tokens, token: str) -> str:
 
 
 def test_a_token_stands_for_the_data_of_its_start(tokens: Tokens) -> None:
-    first, second = tokens.issue({"a": 1}), tokens.issue(None)
+    first, second = tokens.issue({"a": 1}, "::1"), tokens.issue(None, "::1")
     assert first != second
     assert len(first) >= 32
     assert tokens.find(first).data == {"a": 1}
@@ -47,17 +47,17 @@ def test_a_token_stands_for_the_data_of_its_start(tokens: Tokens) -> None:
 
 
 def test_one_that_nobody_uses_grows_old(tokens: Tokens, time: Time) -> None:
-    token = tokens.issue(1)
+    token = tokens.issue(1, "::1")
     time.now_s += UNUSED_S
     assert tokens.find(token).data == 1
     time.now_s += 1
     assert code(tokens, token) == "bad_token"
-    tokens.issue(2)
+    tokens.issue(2, "::1")
     assert len(tokens._unused) == 1
 
 
 def test_a_used_one_lasts_as_long_as_its_session_and_no_longer(tokens: Tokens, time: Time) -> None:
-    token = tokens.issue(1)
+    token = tokens.issue(1, "::1")
     ticket = tokens.find(token)
     call = session()
     tokens.use(ticket, call)
@@ -68,7 +68,7 @@ def test_a_used_one_lasts_as_long_as_its_session_and_no_longer(tokens: Tokens, t
 
 
 def test_one_whose_caller_was_never_in_is_good_again(tokens: Tokens, time: Time) -> None:
-    token = tokens.issue(1)
+    token = tokens.issue(1, "::1")
     ticket = tokens.find(token)
     tokens.use(ticket, session())
     tokens.give_back(ticket)
@@ -77,8 +77,24 @@ def test_one_whose_caller_was_never_in_is_good_again(tokens: Tokens, time: Time)
     assert code(tokens, token) == "bad_token"
 
 
-def test_those_that_nobody_uses_are_bounded(tokens: Tokens) -> None:
-    first = tokens.issue(0)
-    rest = [tokens.issue(number) for number in range(MAX_UNUSED)]
-    assert code(tokens, first) == "bad_token"
-    assert tokens.find(rest[0]).data == 0
+def test_one_that_was_given_back_is_as_old_as_before(tokens: Tokens, time: Time) -> None:
+    token = tokens.issue(1, "::1")
+    time.now_s += UNUSED_S - 1
+    tokens.use(tokens.find(token), session())
+    tokens.give_back(tokens.find(token))
+    assert tokens.find(token).data == 1
+    time.now_s += 2
+    assert code(tokens, token) == "bad_token"
+    tokens.issue(2, "::1")
+    assert len(tokens._unused) == 1
+
+
+def test_who_asks_for_many_is_refused_and_nobody_loses_one(tokens: Tokens) -> None:
+    honest = tokens.issue("honest", "192.0.2.1")
+    for number in range(MAX_UNUSED_OF_ONE):
+        tokens.issue(number, "192.0.2.2")
+    with pytest.raises(RateLimited) as refused:
+        tokens.issue(None, "192.0.2.2")
+    assert refused.value.code == "too_many_tokens"
+    assert tokens.find(honest).data == "honest"
+    tokens.issue(None, "192.0.2.3")

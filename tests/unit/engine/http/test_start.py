@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from engine.http import start
-from ipc.errors import SessionNotFound
+from ipc.errors import BackbeatError, LimitError, RateLimited, SessionNotFound
 from ipc.ice_server import IceServer
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ class FakeCallers:
     def __init__(self) -> None:
         self.port = 7861
         self.data: list[Any] = []
+        self.refusal: BackbeatError | None = None
 
-    def issue(self, data: Any) -> str:
+    def issue(self, data: Any, client: str) -> str:
+        assert client == "127.0.0.1"
+        if self.refusal is not None:
+            raise self.refusal
         self.data.append(data)
         return f"token-{len(self.data)}"
 
@@ -60,12 +64,15 @@ def sessions() -> FakeSessions:
     return FakeSessions()
 
 
-@pytest.fixture
-async def client(sessions: FakeSessions) -> AsyncIterator[httpx.AsyncClient]:
+def serving(sessions: FakeSessions) -> httpx.AsyncClient:
     app = FastAPI()
     app.include_router(start.router(cast("Parts", SimpleNamespace(sessions=sessions))))
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as client:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+async def client(sessions: FakeSessions) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(sessions) as client:
         yield client
 
 
@@ -175,10 +182,53 @@ async def test_the_status_says_whether_calls_are_taken(
     assert (await client.get("/status")).json()["status"] == "not ready"
 
 
-def test_only_so_many_starts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "status"), [(RateLimited, 429), (LimitError, 503)])
+async def test_too_many_announced_calls_are_refused(
+    client: httpx.AsyncClient,
+    sessions: FakeSessions,
+    kind: type[BackbeatError],
+    status: int,
+) -> None:
+    sessions.callers.refusal = kind("too many", code="too_many_tokens")
+    refused = await client.post("/start", json={"transport": "websocket"})
+    assert (refused.status_code, refused.json()["code"]) == (status, "too_many_tokens")
+
+
+async def test_calls_that_were_made_leave_room_for_more(
+    sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "MAX_OF_ONE", 2)
+    async with serving(sessions) as client:
+        ids = [(await client.post("/start")).json()["sessionId"] for _ in range(2)]
+        refused = await client.post("/start")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_tokens")
+        assert (await client.post(f"/sessions/{ids[0]}/api/offer", json=OFFER)).is_success
+        assert (await client.post("/start")).is_success
+        for made in ids:
+            assert (await client.post(f"/sessions/{made}/api/offer", json=OFFER)).is_success
+
+
+def test_a_call_that_was_made_is_known_for_an_hour_after_its_last_offer() -> None:
+    now_s = 0.0
+    started = start.Started(lambda: now_s)
+    call = started.add({"who": "me"}, "::1")
+    for _ in range(3):
+        now_s += start.REMEMBERED_S
+        assert started.get(call) == {"who": "me"}
+        started.made(call)
+    now_s += start.REMEMBERED_S + 1
+    with pytest.raises(SessionNotFound):
+        started.get(call)
+
+
+def test_only_so_many_calls_that_were_made_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "MAX_REMEMBERED", 3)
     started = start.Started()
-    ids = [started.add(number) for number in range(5)]
+    ids = []
+    for number in range(5):
+        ids.append(started.add(number, "::1"))
+        started.made(ids[-1])
     assert [started.get(kept) for kept in ids[-3:]] == [2, 3, 4]
     with pytest.raises(SessionNotFound):
         started.get(ids[0])
+    started.made(ids[0])
