@@ -14,7 +14,7 @@ from tests.support import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 
 BOT = ROOT / "tests" / "fakes" / "bots" / "rtvi.py"
 SONG_HZ = 1000.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.pipecat_page import Client
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 
 BOT = ROOT / "tests" / "fakes" / "bots" / "rtvi.py"
 SONG_HZ = 1000.0
@@ -124,7 +124,7 @@ async def test_a_call_goes_on_when_its_client_comes_back_after_its_worker_was_ki
             joined = "found => rtvi.join(found).then(() => true, () => false)"
             return bool(await client.run(joined, found))
 
-        await eventually(comes_back, "the client comes back", timeout_s=20)
+        await eventually(comes_back, "the client comes back")
         after = await client.ask("who")
         assert after["session"] == before["session"]
         assert after["request_data"] == "kept"

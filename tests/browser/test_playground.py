@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 
 HEALTH = "fetch('/health/ready').then(r => r.json())"
 STATE = "window.backbeat.state"
@@ -86,14 +86,14 @@ async def moves(page: Page, meter: str) -> None:
     async def loud() -> bool:
         return await level(page, meter) > -40
 
-    await eventually(loud, f"the {meter} meter moves", 15)
+    await eventually(loud, f"the {meter} meter moves")
 
 
 async def rests(page: Page, meter: str) -> None:
     async def quiet() -> bool:
         return await level(page, meter) <= -55
 
-    await eventually(quiet, f"the {meter} meter rests", 15)
+    await eventually(quiet, f"the {meter} meter rests")
 
 
 async def packets(page: Page) -> tuple[int, int]:
@@ -160,7 +160,7 @@ async def test_a_spoken_call_from_the_page_comes_back_word_for_word(
             now = await packets(page)
             return now[0] > before[0] + 50 and now[1] > before[1] + 50
 
-        await eventually(more, "packets flow both ways", 15)
+        await eventually(more, "packets flow both ways")
 
         recording = await page.evaluate(RECORD, len(said) / 48_000 + 1.5)
         heard = decode(base64.b64decode(recording), tmp_path / "heard.webm")[24_000:]

@@ -13,13 +13,12 @@ import zmq.asyncio
 
 from engine.sdk import Bot, Session
 from ipc import life
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-DEADLINE_S = 10.0
 VERSION = 1
 Events = list[tuple[object, ...]]
 

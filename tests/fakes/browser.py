@@ -19,6 +19,7 @@ from playwright.async_api import async_playwright
 
 from tests.fakes.audio import FRAME, HZ, Samples, read_wav, write_wav
 from tests.fakes.wait import eventually
+from tests.support import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -186,7 +187,7 @@ async def level(page: Page, meter: str) -> float:
     return float(await page.locator(f"#{meter}-level").get_attribute("aria-valuenow") or -60)
 
 
-async def page_until(page: Page, expression: str, timeout_s: float = 20.0) -> None:
+async def page_until(page: Page, expression: str, timeout_s: float = DEADLINE_S) -> None:
     """Poll an expression in the page (its policy forbids playwright's own waiting)."""
 
     async def true() -> bool:

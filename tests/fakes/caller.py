@@ -20,13 +20,13 @@ from av import AudioFrame
 
 from tests.fakes.audio import FRAME, HZ, Samples, level_db, pitch_hz, tone_source
 from tests.fakes.serve import NO_TLS
+from tests.support import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiortc import RTCDataChannel
 
-DEADLINE_S = 20.0
 # How many packets a caller waits between two looks at a spectrum.
 LOOK_FRAMES = 5
 

@@ -9,7 +9,7 @@ from engine.transports import home
 from engine.transports.processors import Pipeline, PipelineParams, PipelineTask
 from engine.transports.websocket.client import WebsocketClientParams, WebsocketClientTransport
 from tests.fakes.transport_site import DOWN, OUT_HZ, Tap
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,18 +47,18 @@ class DiallingPipeline:
     async def interrupt(self, frame: Frame) -> None:
         await self.transport.output().process_frame(frame, DOWN)
 
-    async def ends(self, timeout_s: float = 10) -> None:
+    async def ends(self, timeout_s: float = DEADLINE_S) -> None:
         assert self.running is not None
         await until(self.running.done, timeout_s, what="the end of the pipeline")
 
     async def __aenter__(self) -> DiallingPipeline:
         self.running = asyncio.create_task(self.task.run(), name="pipeline")
-        await until(lambda: self.after.seen, 20, what="the start of the pipeline")
+        await until(lambda: self.after.seen, what="the start of the pipeline")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self.running is not None
         if not self.running.done():
             await self.task.cancel()
-        await asyncio.wait((self.running,), timeout=10)
+        await asyncio.wait((self.running,), timeout=DEADLINE_S)
         await home.end_all()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from tests.support import DEADLINE_S
 from workers.webrtc.ice import MuxedConnection
 from workers.webrtc.relay import Relay
 
 if TYPE_CHECKING:
     from ipc.clock import Clock
     from workers.udp_mux import UdpMux
-
-DEADLINE_S = 10
 
 
 def leg(

@@ -20,7 +20,7 @@ from tests.fakes.audio import HZ, pitch_hz, tone, write_wav
 from tests.fakes.browser import browser_page, inside
 from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
-from tests.support import ROOT
+from tests.support import DEADLINE_S, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ SPEAKER_HZ = 24_000
 MIC_DB = -3.0
 NEAR_HZ = 8.0
 AUDIBLE_DB = -60.0
-STEP_S = 25.0
+STEP_S = 45.0
 MAX_CONSOLE = 80
 MAX_LOG = 8000
 LARGE = "x" * (60 * 1024)
@@ -102,7 +102,7 @@ class Client:
         found: dict[str, Any] = await self.run(code, f"{self.engine}/health/ready")
         return found
 
-    async def idle(self, timeout_s: float = 20) -> None:
+    async def idle(self, timeout_s: float = DEADLINE_S) -> None:
         """Wait until the engine takes calls and has none."""
 
         async def ready() -> object:
@@ -140,7 +140,7 @@ class Client:
     async def disconnect(self) -> None:
         await self.run("() => rtvi.client.disconnect()")
 
-    async def open(self, timeout_s: float = 15) -> None:
+    async def open(self, timeout_s: float = DEADLINE_S) -> None:
         """Wait until the connection that the client has now can carry messages."""
 
         async def is_open() -> object:
@@ -174,7 +174,9 @@ class Client:
         found: list[Any] = await self.run("name => rtvi.of(name)", callback)
         return found
 
-    async def hears(self, callback: str, times: int = 1, timeout_s: float = 15) -> list[Any]:
+    async def hears(
+        self, callback: str, times: int = 1, timeout_s: float = DEADLINE_S
+    ) -> list[Any]:
         """The same, once it has been called so often."""
 
         async def enough() -> bool:
@@ -183,7 +185,7 @@ class Client:
         await eventually(enough, f"{callback} is called {times} times", timeout_s)
         return await self.said(callback)
 
-    async def hears_tone(self, hertz: float, timeout_s: float = 15) -> None:
+    async def hears_tone(self, hertz: float, timeout_s: float = DEADLINE_S) -> None:
         """Wait until that is what the page plays of the bot."""
 
         async def heard() -> object:
@@ -192,7 +194,7 @@ class Client:
 
         await eventually(heard, f"the page plays {hertz:g} Hz", timeout_s)
 
-    async def receives_tone(self, hertz: float, timeout_s: float = 15) -> None:
+    async def receives_tone(self, hertz: float, timeout_s: float = DEADLINE_S) -> None:
         """Over WebSocket: wait until that is what the client hands to its player, at 24 kHz."""
 
         async def received() -> object:
@@ -204,13 +206,13 @@ class Client:
         await self.run("() => { rtvi.speaker.received = []; }")
         await eventually(received, f"the client receives {hertz:g} Hz", timeout_s)
 
-    async def bot_hears_tone(self, hertz: float = MIC_HZ, timeout_s: float = 15) -> None:
+    async def bot_hears_tone(self, hertz: float = MIC_HZ, timeout_s: float = DEADLINE_S) -> None:
         """Wait until that is what the bot hears."""
         await self._bot(
             lambda found: abs(found["hz"] - hertz) < NEAR_HZ, f"{hertz:g} Hz", timeout_s
         )
 
-    async def bot_hears_silence(self, timeout_s: float = 15) -> None:
+    async def bot_hears_silence(self, timeout_s: float = DEADLINE_S) -> None:
         """Wait until the bot hears nothing any more."""
         await self._bot(lambda found: found["peak"] < 10, "silence", timeout_s)
 

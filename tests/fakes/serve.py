@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE_FILE = ROOT / "engine" / "__main__.py"
 START_DEADLINE_S = 40.0
-STOP_DEADLINE_S = 15.0
+STOP_DEADLINE_S = 30.0
 # Everything is plain HTTP: loading the authorities of the world takes 20 ms a client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 READY = re.compile(r"ready: open (http://\S+)/ ")

@@ -16,9 +16,7 @@ from urllib.parse import urlsplit
 
 from tests import support
 from tests.fakes.serve import ServeFailed, ServeProcess, environment
-from tests.support import wait_until
-
-CLEAN_DEADLINE_S = 10.0
+from tests.support import DEADLINE_S, wait_until
 
 
 class SharedServe:
@@ -49,7 +47,7 @@ class SharedServe:
             return not left
 
         try:
-            wait_until(clean, CLEAN_DEADLINE_S)
+            wait_until(clean, DEADLINE_S)
         except AssertionError:
             left += self.close()
         return left

@@ -33,6 +33,7 @@ from engine.transports.smallwebrtc.request_handler import (
 from engine.transports.smallwebrtc.transport import SmallWebRTCTransport
 from tests.fakes.audio import tone
 from tests.fakes.user_app import serving_app
+from tests.support import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,7 @@ class Call:
     async def end(self) -> None:
         if not self.running.done():
             await self.task.cancel()
-        await asyncio.wait((self.running,), timeout=10)
+        await asyncio.wait((self.running,), timeout=DEADLINE_S)
 
 
 class TransportSite:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tests.support import DEADLINE_S
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -12,7 +14,7 @@ LOOK_S = 0.02
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 10.0
+    condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = DEADLINE_S
 ) -> None:
     """Return when the awaited condition is true. AssertionError after the deadline."""
     loop = asyncio.get_running_loop()

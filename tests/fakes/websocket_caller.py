@@ -17,14 +17,13 @@ from ipc.frames import OutputTransportMessageFrame as Outgoing
 from ipc.serializers import ProtobufFrameSerializer
 from tests.fakes.audio import Samples, pitch_hz, tone
 from tests.fakes.serve import NO_TLS
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from ipc.serializers import FrameSerializer
 
 MIC_HZ = 16_000
 CHUNK = MIC_HZ // 50
-DEADLINE_S = 20.0
 
 
 async def start(url: str, body: Any = None, **fields: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ipc.clock import NS_PER_S, MonotonicClock
 from ipc.messages import Claim, Claimed, Message
 from ipc.websocket import Websocket
 from tests.fakes.serve import NO_TLS
+from tests.support import DEADLINE_S
 from workers.gate import Gate
 from workers.websocket.acceptor import Acceptor
 from workers.websocket.dialer import dial
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from workers.websocket.caller import CallerPeer
     from workers.websocket.connection import Connection
 
-GONE_S = 5.0
 # What the far end has not taken yet; beyond it no more is read.
 MAX_UNSENT = 256 << 10
 LOOK_S = 0.002
@@ -90,7 +90,7 @@ class Echo:
             asyncio.get_running_loop().call_later(LOOK_S, connection.resume)
         return full
 
-    async def over(self, timeout_s: float = GONE_S) -> None:
+    async def over(self, timeout_s: float = DEADLINE_S) -> None:
         """Wait until its connection is gone, and drop what does not go."""
         assert self.connection is not None
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from tests.fakes.websocket_echo import CallerEcho, Echo, dialled_echo
-from tests.support import turn
+from tests.support import DEADLINE_S, turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,6 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = base64.b64encode(bytes(16)).decode()
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 MASK = b"\x37\xfa\x21\x3d"
-DEADLINE_S = 15.0
 # Of the loop, in which the other side reads what was written.
 TURNS = 2
 GREETING = (

@@ -23,8 +23,7 @@ from tests.support import LoopErrors, pattern, pcm
 if TYPE_CHECKING:
     from ipc.sockets import Context
 
-EXAMPLES = settings(max_examples=2000)
-pytestmark = pytest.mark.timeout(180)
+EXAMPLES = settings(max_examples=500)
 U64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 160, 320, 2**63, 2**64 - 1])
 SPEC = RingSpec(
     key=bytes(range(16)), epoch=5, mic_hz=8_000, speaker_hz=8_000, mic_ms=40, speaker_ms=40
@@ -64,7 +63,7 @@ def test_random_bytes_are_a_message_or_unreadable(data: bytes) -> None:
     assert read(data) in CODES | {None}
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from([*TYPES]),
     fields=st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=6), JUNK, max_size=6),
@@ -207,7 +206,7 @@ def run_on_a_loop(work: Any) -> None:
         runner.run(work)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(frames=frame_lists(U64), attached=st.booleans())
 def test_a_stream_host_takes_anything_and_keeps_its_ring_right(
     frames: list[bytes], attached: bool
@@ -240,7 +239,7 @@ def test_a_stream_host_takes_anything_and_keeps_its_ring_right(
     run_on_a_loop(work())
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 # A bot trusts the cursors of its worker as far as they are some.
 @given(frames=frame_lists(st.integers(0, 2**60)))
 def test_a_stream_link_takes_frames_in_any_order(frames: list[bytes]) -> None:

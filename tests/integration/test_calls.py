@@ -45,7 +45,7 @@ async def test_a_caller_who_leaves_fires_each_event_once_and_closes_the_session(
     ):
         async with FakeCaller(serve.url) as caller:
             await caller.hears(440)
-        await until(lambda: not bot.sessions, 10, what="the end of the session")
+        await until(lambda: not bot.sessions, what="the end of the session")
         assert events == [
             ("connected", False),
             ("disconnected", "caller_left"),
@@ -143,7 +143,7 @@ async def test_a_caller_who_never_connects_is_given_up(runtime_dir: Path) -> Non
         try:
             await caller.dial()
             await until(lambda: bool(bot.sessions), what="the session")
-            await until(lambda: ("closed", "ice_failed") in events, 10, what="closed")
+            await until(lambda: ("closed", "ice_failed") in events, what="closed")
         finally:
             await caller.close()
     assert events == [("closed", "ice_failed")]

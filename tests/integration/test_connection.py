@@ -107,7 +107,7 @@ class running:
 
 async def test_a_caller_is_answered_heard_and_let_go(site: Site) -> None:
     async with FakeCaller(site.url, tone_source(440)) as caller:
-        await until(lambda: "connected" in site.events("connected"), 10)
+        await until(lambda: "connected" in site.events("connected"))
         assert site.connection.is_connected()
         assert site.connection.pc_id == caller.pc_id
         track = site.connection.audio_input_track()
@@ -116,7 +116,7 @@ async def test_a_caller_is_answered_heard_and_let_go(site: Site) -> None:
         samples = np.concatenate([frame.to_ndarray()[0] for frame in heard[25:]])
         assert heard[0].sample_rate == 48_000
         assert abs(pitch_hz(samples) - 440) < 5
-    await until(lambda: site.events("closed"), 10)
+    await until(lambda: site.events("closed"))
     assert site.events("connected", "disconnected", "closed")[-1] == "closed"
     assert site.events("track-started", "track-ended") == ["track-started", "track-ended"]
     assert not site.connection.is_connected()
@@ -141,12 +141,12 @@ async def test_connected_is_held_back_until_somebody_connects(site: Site) -> Non
     async with FakeCaller(site.url) as caller:
         caller.send({"first": 1})
         caller.send({"second": 2})
-        await until(lambda: "connected" in caller.states, 10)
+        await until(lambda: "connected" in caller.states)
         session = site.connection.session
         await until(lambda: session.pc_id)
         assert site.events("connected", "app-message") == []
         await site.connection.connect()
-        await until(lambda: len(site.events("app-message")) == 2, 10)
+        await until(lambda: len(site.events("app-message")) == 2)
     told = [what for event, what in site.told if event == "app-message"]
     assert told == [{"first": 1}, {"second": 2}]
     assert site.events("connected", "app-message")[0] == "connected"
@@ -164,7 +164,7 @@ async def test_messages_to_the_caller_wait_for_its_channel_and_keep_their_order(
 
 async def test_a_restart_keeps_the_session_and_both_ids_lead_to_it(site: Site) -> None:
     async with FakeCaller(site.url) as caller:
-        await until(lambda: site.events("connected"), 10)
+        await until(lambda: site.events("connected"))
         session, before = site.connection.session, site.connection.pc_id
         site.connection.replace_audio_track(track := RawAudioTrack(48_000))
         await caller.dial(restart=True)
@@ -180,7 +180,7 @@ async def test_a_restart_keeps_the_session_and_both_ids_lead_to_it(site: Site) -
 
 async def test_a_disconnect_from_here_says_goodbye(site: Site) -> None:
     async with FakeCaller(site.url) as caller:
-        await until(lambda: site.events("connected"), 10)
+        await until(lambda: site.events("connected"))
         await site.connection.disconnect()
         await site.connection.disconnect()
         await caller.until(
@@ -195,15 +195,15 @@ async def test_a_disconnect_from_here_says_goodbye(site: Site) -> None:
 async def test_the_single_mode_takes_one_caller() -> None:
     async with running(Site(connection_mode=ConnectionMode.SINGLE)) as site:
         async with FakeCaller(site.url) as first:
-            await until(lambda: site.events("connected"), 10)
+            await until(lambda: site.events("connected"))
             with pytest.raises(Refused) as refused:
                 async with FakeCaller(site.url):
                     pass
             assert refused.value.status == 400
             await first.renegotiate()
-        await until(lambda: site.events("closed"), 10)
+        await until(lambda: site.events("closed"))
         async with FakeCaller(site.url):
-            await until(lambda: len(site.events("connected")) == 2, 10)
+            await until(lambda: len(site.events("connected")) == 2)
 
 
 async def test_an_offer_that_cannot_be_read_is_the_callers_fault(site: Site) -> None:

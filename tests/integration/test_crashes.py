@@ -16,7 +16,7 @@ from tests.fakes.bot import Events, FakeBot, serving, watching_bot
 from tests.fakes.caller import FakeCaller
 from tests.fakes.serve import NOT_READY, ServeProcess
 from tests.fakes.wait import eventually
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 BOTS = Path(__file__).resolve().parent.parent / "fakes" / "bots"
 
@@ -89,7 +89,7 @@ async def test_after_the_engine_is_killed_nothing_is_left_and_a_new_one_starts_t
                 children = first.children()
                 assert len(children) == 3
                 first.kill()
-                _, alive = await asyncio.to_thread(psutil.wait_procs, children, 3)
+                _, alive = await asyncio.to_thread(psutil.wait_procs, children, DEADLINE_S)
                 assert alive == []
                 await until(lambda: not first.segments(), what="the end of the segment")
             finally:
@@ -120,7 +120,7 @@ async def test_what_killed_processes_left_is_swept_by_the_next_engine(runtime_di
             first.kill()
             for child in children:
                 child.kill()
-            await asyncio.to_thread(psutil.wait_procs, children, 3)
+            await asyncio.to_thread(psutil.wait_procs, children, DEADLINE_S)
             assert len(first.segments()) == 1
         async with ServeProcess(runtime_dir, "--bots", "0") as second:
             assert first.segments() == []

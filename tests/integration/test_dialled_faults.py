@@ -34,7 +34,7 @@ def watch(session: WebsocketSession) -> list[tuple[Any, ...]]:
 
 
 async def closed(session: WebsocketSession) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await session.wait_closed()
     return session.close_reason
 
@@ -123,7 +123,7 @@ async def test_a_server_that_comes_back_goes_on_in_the_same_session(serve: Serve
         assert not session.connected
         assert not await session.send_raw("nobody hears it")
         await far.start()
-        await until(lambda: events[2:] == [("connected", True)], 15)
+        await until(lambda: events[2:] == [("connected", True)])
         said = pattern(0, HZ // 2)
         await session.play(said)
         session.end_of_speech()
@@ -170,7 +170,7 @@ async def test_another_worker_dials_when_one_dies(
         events = watch(session)
         await until(lambda: events == [("connected", False)])
         await kill_the_worker(serve)
-        await until(lambda: events[-1] == ("connected", True), 20)
+        await until(lambda: events[-1] == ("connected", True))
         assert events[1][0] == "disconnected"
         assert len(far.connections) == 2
         far.messages.clear()

@@ -155,7 +155,7 @@ async def test_other_rates_are_converted_once_each_way(serve: ServeProcess) -> N
         assert {(f.sample_rate, f.num_channels) for f in far.audio()} == {(24_000, 2)}
         await far.speak(bytes(44_100 * 4), 44_100, 2)
         heard = 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             async for frame in session.audio():
                 heard += len(frame.pcm) // 2
                 if heard > HZ - HZ // 20:

@@ -32,7 +32,7 @@ async def test_talk_speaks_its_whole_recording_and_hangs_up(runtime_dir: Path) -
         ServeProcess(runtime_dir, "--bot", "engine.examples.talk:bot") as serve,
         FakeCaller(serve.url, silence_source()) as caller,
     ):
-        await caller.until(lambda: caller.left, "the bot hangs up", timeout_s=20)
+        await caller.until(lambda: caller.left, "the bot hangs up")
         heard = _envelope(caller.heard())
     heard = np.concatenate((heard, np.zeros(len(spoken))))
     start = int(np.correlate(heard - heard.mean(), spoken - spoken.mean(), "valid").argmax())

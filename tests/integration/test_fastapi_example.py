@@ -15,14 +15,13 @@ import psutil
 from tests.fakes.audio import tone_source
 from tests.fakes.caller import FakeCaller
 from tests.fakes.serve import ServeProcess, environment
-from tests.support import ROOT, until
+from tests.support import DEADLINE_S, ROOT, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
 READY = re.compile(rb"running on (http://\S+)")
-END_S = 15
 
 
 class Application:
@@ -37,7 +36,7 @@ class Application:
 
     async def end(self) -> None:
         self.process.terminate()
-        await asyncio.to_thread(self.process.wait, END_S)
+        await asyncio.to_thread(self.process.wait, DEADLINE_S)
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +54,7 @@ async def example(runtime_dir: Path, log: Path) -> AsyncIterator[Application]:
             [sys.executable, *arguments], stderr=output, cwd=ROOT, env=environment(**settings)
         )
     try:
-        await until(lambda: READY.search(log.read_bytes()), 20, what="uvicorn")
+        await until(lambda: READY.search(log.read_bytes()), what="uvicorn")
         found = READY.search(log.read_bytes())
         assert found is not None
         yield Application(found[1].decode(), process)
@@ -73,7 +72,7 @@ async def test_it_brings_its_engine_and_takes_it_and_the_calls_along(
             workers = application.children()
             assert workers
             await application.end()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, workers, END_S)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, workers, DEADLINE_S)
         assert not alive
 
 

@@ -219,7 +219,7 @@ async def test_a_bot_that_never_answers_an_offer_costs_the_caller_only_its_deadl
         await mute.hello(name, token=TOKEN)
         async with FakeCaller(serve.url, request_data={"bot": name}) as caller:
             offered = await mute.offer()
-            await caller.until(lambda: caller.left, "peerLeft", 8)
+            await caller.until(lambda: caller.left, "peerLeft")
         # What comes late is refused, and the bot is none the worse for it.
         await mute.reply(offered)
         assert (await mute.ask("beat", number=1))["t"] == "ok"

@@ -15,7 +15,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from aioice import stun
 
 from tests.fakes.audio import tone_source
@@ -32,7 +31,6 @@ EARLY_CHECKS = 100_000
 AUTHENTIC_CHECKS, STRANGERS = 10_000, 200
 BATCH = 50
 SEED = 20_261_121
-pytestmark = pytest.mark.timeout(180)
 
 
 def place(sdp: str) -> tuple[str, int, str]:

@@ -81,7 +81,7 @@ async def test_a_call_that_ends_gives_its_relay_back(runtime_dir: Path) -> None:
         async with FirewalledCaller(serve.url, server, tone_source(600)) as caller:
             await caller.hears(600)
             assert len(server.allocations) == 1
-        await until(lambda: not server.allocations, 10, what="the end of the allocation")
+        await until(lambda: not server.allocations, what="the end of the allocation")
 
 
 async def test_servers_that_say_nothing_do_not_cost_the_call(runtime_dir: Path) -> None:

@@ -39,7 +39,6 @@ def link() -> Iterator[TunNetwork]:
         pytest.skip(f"no TUN network here: {error}")
 
 
-@pytest.mark.timeout(120)
 async def test_at_5_percent_loss_each_way_the_echo_returns_97_percent_of_the_frames_due(
     link: TunNetwork, runtime_dir: Path
 ) -> None:
@@ -52,7 +51,6 @@ async def test_at_5_percent_loss_each_way_the_echo_returns_97_percent_of_the_fra
     assert seen["pitch_hz"] == pytest.approx(440, rel=0.01)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("loss", [0.05, 0.2])
 async def test_redundancy_brings_a_werift_caller_what_the_link_lost(
     link: TunNetwork, runtime_dir: Path, tmp_path: Path, loss: float

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
-import pytest
 
 from scripts.benchmarks import loss, wire
 from scripts.benchmarks.processes import Server
@@ -18,8 +17,6 @@ from tests.fakes.network import Faults
 if TYPE_CHECKING:
     from scripts.benchmarks.recording import Recording
     from tests.fakes.serve import ServeProcess
-
-pytestmark = pytest.mark.timeout(120)
 
 SECONDS = 2.0
 

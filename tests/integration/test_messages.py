@@ -32,7 +32,7 @@ async def test_messages_arrive_both_ways_in_order(serve: ServeProcess) -> None:
     ):
         for number in range(100):
             caller.send({"from": "caller", "n": number})
-        await until(lambda: len(got) == 100, 10, what="the caller's messages")
+        await until(lambda: len(got) == 100, what="the caller's messages")
         await caller.until(lambda: len(caller.messages) >= 50, "the bot's messages")
     assert got == [{"from": "caller", "n": number} for number in range(100)]
     # What is sent before the channel opens waits, at most 50, the newest ones.
@@ -87,7 +87,7 @@ async def test_messages_sent_before_the_bot_attaches_are_kept(serve: ServeProces
             caller.send({"n": number})
         caller.send("ping: 1")
         release.set()
-        await until(lambda: len(got) == 20, 10, what="the kept messages")
+        await until(lambda: len(got) == 20, what="the kept messages")
         assert [message["n"] for message in got] == list(range(20))
 
 
@@ -112,9 +112,9 @@ async def test_pings_and_track_status_are_no_messages_of_the_bot(serve: ServePro
         for broken in (None, 5, {}, {"type": "trackStatus", "receiver_index": 9, "enabled": True}):
             caller.send({"type": "signalling", "message": broken})
         caller.send("end")
-        await until(lambda: "end" in got, 10, what="the last message")
+        await until(lambda: "end" in got, what="the last message")
         assert got == ["end"]
-        await until(lambda: len(tracks) == 2, 5, what="both track events")
+        await until(lambda: len(tracks) == 2, what="both track events")
         assert tracks == [(0, False), (0, True)]
 
 

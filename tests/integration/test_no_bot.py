@@ -46,7 +46,7 @@ async def test_a_busy_bot_refuses_until_it_has_room_again(serve: ServeProcess) -
                     pass
             assert (refused.value.status, refused.value.body["code"]) == (503, "bots_busy")
             await first.hears(440)
-        await until(lambda: not bot.sessions, 10, what="the end of the first call")
+        await until(lambda: not bot.sessions, what="the end of the first call")
         async with FakeCaller(serve.url) as second:
             await second.hears(440)
 
@@ -138,7 +138,7 @@ async def test_a_caller_of_a_bot_that_leaves_at_once_is_let_in_and_told(
         caller = FakeCaller(serve.url)
         try:
             await caller.dial()
-            await caller.until(lambda: "closed" in caller.states, "the end of the call", 10)
+            await caller.until(lambda: "closed" in caller.states, "the end of the call")
             assert "connected" in caller.states
         finally:
             await caller.close()

@@ -22,7 +22,7 @@ from tests.fakes.offers import audio, offer
 from tests.fakes.placed import PlacedCaller, echo, watch
 from tests.fakes.serve import ServeProcess
 from tests.fakes.wait import eventually
-from tests.support import turn, until
+from tests.support import SOON_S, turn, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,20 +75,20 @@ async def test_the_answer_needs_no_ring_and_what_comes_before_is_kept_once(
         async with echoing(caller):
             await caller.hears(440)
             events = watch(caller.session)
-            await until(lambda: len(events) == 7, 5, what="all that was kept")
+            await until(lambda: len(events) == 7, what="all that was kept")
             assert of(events, "peer") == [("peer", "connecting"), ("peer", "connected")]
             assert of(events, "connected") == [("connected", False)]
             assert of(events, "message") == [("message", {"n": n}) for n in range(3)]
             assert of(events, "track") == [("track", 0, False)]
             assert caller.session.mic_hz == caller.session.speaker_hz == 16_000
             caller.send("later")
-            await until(lambda: events[-1] == ("message", "later"), 5, what="the message")
+            await until(lambda: events[-1] == ("message", "later"), what="the message")
             with pytest.raises(AlreadyAttached):
                 await caller.session.open_media()
         await caller.session.close()
         await caller.until(lambda: caller.left, "peerLeft")
-        await until(lambda: ("closed", "bot_closed") in events, 5, what="the end")
-        await until(lambda: not bot.sessions, 5, what="the end of the session")
+        await until(lambda: ("closed", "bot_closed") in events, what="the end")
+        await until(lambda: not bot.sessions, what="the end of the session")
         assert bot.registered.is_set()
 
 
@@ -123,7 +123,7 @@ async def test_a_caller_who_vanishes_may_come_back(serve: ServeProcess) -> None:
         async with echoing(caller):
             await caller.hears(440)
             caller.vanish()
-            await until(lambda: ("disconnected", "lost") in events, 15, what="the loss")
+            await until(lambda: ("disconnected", "lost") in events, SOON_S, what="the loss")
             assert ("peer", "lost") in events
             await caller.connect(restart=True)
             await caller.hears(440)
@@ -134,7 +134,7 @@ async def test_a_caller_who_leaves_ends_the_session(serve: ServeProcess) -> None
     async with placing(serve) as bot:
         async with PlacedCaller(bot) as caller:
             events = watch(caller.session)
-        await until(lambda: ("closed", "caller_left") in events, 10, what="the end")
+        await until(lambda: ("closed", "caller_left") in events, what="the end")
         assert events[-3:] == [
             ("peer", "closed"),
             ("disconnected", "caller_left"),
@@ -151,7 +151,7 @@ async def test_a_caller_who_never_connects_ends_the_session(serve: ServeProcess)
     async with placing(serve) as bot:
         placed = await bot.open_webrtc(offer(audio()), connect_s=0.5)
         events = watch(placed.session)
-        await until(lambda: ("closed", "ice_failed") in events, 10, what="the end")
+        await until(lambda: ("closed", "ice_failed") in events, what="the end")
         assert await none_left(serve)
 
 
@@ -213,8 +213,8 @@ async def test_the_end_of_the_engine_ends_placed_sessions_and_the_next_takes_new
         async with PlacedCaller(bot) as caller:
             events = watch(caller.session)
             first.kill()
-            await until(lambda: ("closed", "engine_gone") in events, 10, what="the end")
-            await until(lambda: not bot.sessions, 10, what="the end of the session")
+            await until(lambda: ("closed", "engine_gone") in events, what="the end")
+            await until(lambda: not bot.sessions, what="the end of the session")
         async with ServeProcess(runtime_dir, "--bots", "0"):
             await registered(bot)
             async with PlacedCaller(bot) as again, echoing(again):

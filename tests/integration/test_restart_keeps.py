@@ -100,7 +100,7 @@ async def test_what_is_said_to_a_caller_who_is_lost_waits_for_the_return(
     ):
         await until(lambda: bool(sessions), what="the session")
         caller.vanish()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await lost.wait()
         said: list[Any] = [{"n": number} for number in range(10)]
         for message in said:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import Events, serving, watching_bot
 from tests.fakes.caller import FakeCaller
-from tests.support import until
+from tests.support import SOON_S, until
 
 if TYPE_CHECKING:
     from tests.fakes.serve import ServeProcess
@@ -44,7 +44,7 @@ async def test_a_caller_who_vanishes_is_lost_within_seconds_and_may_come_back(
         await caller.hears(440)
         sessions = set(bot.sessions)
         caller.vanish()
-        await until(lambda: ("disconnected", "lost") in events, 15, what="the loss")
+        await until(lambda: ("disconnected", "lost") in events, SOON_S, what="the loss")
         assert set(bot.sessions) == sessions
         await caller.connect(restart=True)
         await caller.hears(440)
@@ -72,7 +72,7 @@ async def test_the_id_of_an_ended_call_begins_a_new_session(serve: ServeProcess)
     ):
         async with FakeCaller(serve.url) as first:
             await first.hears(440)
-        await until(lambda: not bot.sessions, 10, what="the end of the first call")
+        await until(lambda: not bot.sessions, what="the end of the first call")
         second = FakeCaller(serve.url)
         second.pc_id = first.pc_id
         await second.dial(restart=True)

@@ -43,7 +43,7 @@ async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
-        await until(lambda: bool(flushed), 10, what="the flush")
+        await until(lambda: bool(flushed), what="the flush")
         await caller.until(lambda: loud_frames(caller.heard()) > 3, "the tone")
         await caller.hears_silence(1.0)
         heard = loud_frames(caller.heard())
@@ -74,7 +74,7 @@ async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
-        await until(lambda: bool(results), 15, what="the end of play")
+        await until(lambda: bool(results), what="the end of play")
         await caller.hears_silence(0.5)
     played, flush = results[0]
     assert HZ // 2 <= flush.cursor < 2 * HZ
@@ -131,7 +131,7 @@ async def test_the_position_grows_and_is_never_beyond_what_was_written(
     async with (
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()),
-        asyncio.timeout(20),
+        asyncio.timeout(30),
     ):
         await done.wait()
     assert all(position <= written for position, written in positions)
@@ -160,7 +160,7 @@ async def test_wait_played_returns_when_everything_has_left(
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()),
     ):
-        await until(lambda: len(positions) == 3, 10, what="the end of the speech")
+        await until(lambda: len(positions) == 3, what="the end of the speech")
     assert [result.end for result in played] == [10_000, 20_000, 30_000]
     assert positions == [10_000, 20_000, 30_000]
     assert all(result.cut == 0 for result in played)
@@ -186,7 +186,7 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
-        await until(lambda: bool(done), 10, what="the marks")
+        await until(lambda: bool(done), what="the marks")
         await caller.hears_silence(0.3)
     played, flushed = done[0]
     assert flushed.exact

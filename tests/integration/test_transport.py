@@ -32,7 +32,7 @@ async def test_what_the_caller_says_comes_in_and_is_said_back() -> None:
         assert call.transport.get_client_id(call.connection) == caller.pc_id
         frames = call.before.of(InputAudioRawFrame)
         assert {(f.sample_rate, f.num_channels, f.num_frames) for f in frames} == {(16_000, 1, 320)}
-        await until(lambda: len(call.before.of(InputAudioRawFrame)) > 100, 10)
+        await until(lambda: len(call.before.of(InputAudioRawFrame)) > 100)
         samples = np.frombuffer(
             b"".join(f.audio for f in call.before.of(InputAudioRawFrame)[50:100]), np.int16
         )
@@ -52,8 +52,8 @@ async def test_speech_is_heard_and_told_as_it_is_heard() -> None:
         call = site.call
         await call.say(said(speech(600, 1.0)), TTSStoppedFrame())
         await caller.hears(600)
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 25, 10)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 25)
         kinds = [type(frame) for frame in call.after.seen]
         stopped = kinds.index(BotStoppedSpeakingFrame)
         # It is a system frame, which may overtake the last one or two that wait.
@@ -67,7 +67,7 @@ async def test_messages_go_both_ways_and_keep_their_place() -> None:
         await until(lambda: site.calls)
         call = site.call
         caller.send({"hello": 1})
-        await until(lambda: call.messages("on_client_message"), 10)
+        await until(lambda: call.messages("on_client_message"))
         assert call.messages() == call.messages("on_client_message") == [{"hello": 1}]
         assert [f.message for f in call.before.of(InputTransportMessageFrame)] == [{"hello": 1}]
         await call.say(said(speech(600, 0.5)), OutputTransportMessageFrame({"said": "half"}))
@@ -80,7 +80,7 @@ async def test_the_end_comes_when_everything_was_heard() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(speech(600, 1.51), OutputAudioRawFrame), EndFrame())
-        await until(call.running.done, 15)
+        await until(call.running.done)
         loud = np.abs(caller.heard().astype(int)) > 1000
         assert loud.sum() / 48_000 > 1.3
         await caller.until(lambda: caller.left, "the goodbye")

@@ -78,7 +78,7 @@ async def test_rates_are_those_that_were_asked_for(in_hz: int, out_hz: int) -> N
         call = site.call
         await call.say(said(speech(600, 2.0, hz=out_hz), hz=out_hz))
         await caller.hears(600, db=-12)
-        await until(lambda: len(call.before.of(InputAudioRawFrame)) > 75, 10)
+        await until(lambda: len(call.before.of(InputAudioRawFrame)) > 75)
         frames = call.before.of(InputAudioRawFrame)[25:75]
         assert {frame.sample_rate for frame in frames} == {in_hz}
         samples = np.frombuffer(b"".join(frame.audio for frame in frames), np.int16)
@@ -94,7 +94,7 @@ async def test_stereo_goes_in_and_out_at_its_speed() -> None:
         await call.say(said(left, channels=2), TTSStoppedFrame())
         # The caller hears the mean of both channels.
         await caller.hears(600, db=-18)
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         loud = (np.abs(caller.heard().astype(int)) > 500).sum() / 48_000
         assert loud == pytest.approx(2.0, abs=0.3)
         frames = call.before.of(InputAudioRawFrame)
@@ -156,7 +156,7 @@ async def test_an_interruption_silences_at_once_and_what_follows_is_whole() -> N
         assert session.queued > 0
         await call.interrupt()
         assert session.queued == 0
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         await call.say(said(speech(900, 1.0)), TTSStoppedFrame())
         await caller.hears(900)
         # Of the 20 s only what was heard has gone on to recorders.
@@ -168,9 +168,9 @@ async def test_uninterruptible_speech_is_heard_to_its_end() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(speech(600, 2.0), interruptible=False))
-        await until(lambda: call.after.of(TTSAudioRawFrame), 10)
+        await until(lambda: call.after.of(TTSAudioRawFrame))
         await call.interrupt()
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50, 10)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50)
         loud = (np.abs(caller.heard().astype(int)) > 1000).sum() / 48_000
         assert loud > 1.6
 
@@ -189,7 +189,7 @@ async def test_without_auto_silence_nothing_is_sent_while_nothing_is_said() -> N
         call = site.call
         await call.say(said(speech(600, 1.0)), TTSStoppedFrame())
         await caller.hears(600, seconds=0.3)
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         # What has come is what was said, and no silence around it.
         assert len(caller.heard()) / 48_000 == pytest.approx(1.0, abs=0.2)
         assert level_db(caller.heard()) > -14
@@ -200,7 +200,7 @@ async def test_a_bitrate_counts_only_where_it_is_given() -> None:
     given: list[dict[str, Any]] = [{}, {"audio_out_bitrate": 24_000}]
     for params in given:
         async with TransportSite(**params) as site, FakeCaller(site.url):
-            await until(lambda: site.calls and site.call.connection.is_connected(), 10)
+            await until(lambda: site.calls and site.call.connection.is_connected())
             codecs.append(site.call.connection.session.codec.bitrate_bps)
     assert codecs == [48_000, 24_000]
 
@@ -210,6 +210,6 @@ async def test_audio_is_written_ahead_so_that_a_stall_is_not_heard() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(speech(600, 3.0)))
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) > 5, 10)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) > 5)
         session = call.connection.session
         assert 300 < session.queued * 1000 / session.speaker_hz <= 440

@@ -35,7 +35,7 @@ from ipc.errors import AlreadyAttached, StateError
 from tests.fakes.audio import level_db, tone_source
 from tests.fakes.caller import FakeCaller
 from tests.fakes.transport_site import TransportSite, said, speech
-from tests.support import until
+from tests.support import SOON_S, until
 
 pytestmark = pytest.mark.usefixtures("found_serve")
 
@@ -53,8 +53,8 @@ def coming_and_going(site: TransportSite) -> list[str]:
 async def test_a_caller_who_hangs_up_is_gone_once() -> None:
     async with TransportSite() as site:
         async with FakeCaller(site.url):
-            await until(lambda: coming_and_going(site) == [CAME], 10)
-        await until(lambda: GONE in coming_and_going(site), 10)
+            await until(lambda: coming_and_going(site) == [CAME])
+        await until(lambda: GONE in coming_and_going(site))
         call = site.call
         assert not call.transport.input()._client.is_connected
         assert await call.transport.output().write_audio_frame(said(speech(600, 0.04))) is False
@@ -65,21 +65,21 @@ async def test_a_caller_who_hangs_up_is_gone_once() -> None:
 
 async def test_a_caller_who_vanishes_is_gone_and_may_come_back() -> None:
     async with TransportSite() as site, FakeCaller(site.url) as caller:
-        await until(lambda: coming_and_going(site) == [CAME], 10)
+        await until(lambda: coming_and_going(site) == [CAME])
         caller.vanish()
-        await until(lambda: coming_and_going(site) == [CAME, GONE], 8)
+        await until(lambda: coming_and_going(site) == [CAME, GONE], SOON_S)
         # It is said to nobody for now, and held until somebody is there.
         await site.call.say(said(speech(600, 3.0)), TTSStoppedFrame())
         await caller.dial(restart=True)
-        await until(lambda: coming_and_going(site) == [CAME, GONE, CAME], 15)
+        await until(lambda: coming_and_going(site) == [CAME, GONE, CAME])
         await caller.hears(600)
-        await until(lambda: len(site.call.after.of(TTSAudioRawFrame)) == 75, 15)
+        await until(lambda: len(site.call.after.of(TTSAudioRawFrame)) == 75)
         assert len(site.calls) == 1
 
 
 async def test_a_caller_who_returns_in_time_is_not_greeted_twice() -> None:
     async with TransportSite() as site, FakeCaller(site.url) as caller:
-        await until(lambda: coming_and_going(site) == [CAME], 10)
+        await until(lambda: coming_and_going(site) == [CAME])
         call = site.call
         await call.say(said(speech(600, 6.0)), TTSStoppedFrame())
         await caller.hears(600)
@@ -89,33 +89,33 @@ async def test_a_caller_who_returns_in_time_is_not_greeted_twice() -> None:
         await caller.hears(600)
         assert coming_and_going(site) == [CAME]
         # Whatever waited while nobody was there has been heard, or is to be.
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150, 20)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150)
 
 
 async def test_a_pipeline_outlives_the_worker_of_its_call() -> None:
     engine = Engine(workers=1, spare_workers=1, priority="none", ice_address="127.0.0.1")
     async with TransportSite(engine=engine) as site, FakeCaller(site.url) as caller:
-        await until(lambda: coming_and_going(site) == [CAME], 10)
+        await until(lambda: coming_and_going(site) == [CAME])
         call = site.call
         await call.say(said(speech(600, 6.0)), TTSStoppedFrame())
         await caller.hears(600)
         supervisor = engine.supervisor
-        await until(lambda: len(supervisor.workers) > len(supervisor.live) > 0, 20, what="a spare")
+        await until(lambda: len(supervisor.workers) > len(supervisor.live) > 0, what="a spare")
         (worker,) = supervisor.live
         assert worker.child is not None
         worker.child.kill()
-        await until(lambda: not call.connection.is_connected(), 10)
+        await until(lambda: not call.connection.is_connected())
         caller.forget()
         await caller.dial(restart=True)
         await caller.hears(600)
         # Whoever hangs up when a caller goes must not do so for a fault of ours.
         assert coming_and_going(site) == [CAME]
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150, 20)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 150)
 
 
 async def test_a_muted_microphone_is_told_and_is_silence() -> None:
     async with TransportSite() as site, FakeCaller(site.url, tone_source(440)) as caller:
-        await until(lambda: site.calls and site.call.before.of(InputAudioRawFrame), 10)
+        await until(lambda: site.calls and site.call.before.of(InputAudioRawFrame))
         call = site.call
         told: list[tuple[str, bool]] = []
 
@@ -126,14 +126,14 @@ async def test_a_muted_microphone_is_told_and_is_silence() -> None:
         status = {"type": "trackStatus", "receiver_index": 0, "enabled": False}
         caller.send({"type": "signalling", "message": status})
         caller.say(lambda _start, count: np.zeros(count, np.int16))
-        await until(lambda: told == [("microphone", False)], 10)
+        await until(lambda: told == [("microphone", False)])
 
         def silent() -> bool:
             last = call.before.of(InputAudioRawFrame)[-25:]
             samples = np.frombuffer(b"".join(frame.audio for frame in last), np.int16)
             return level_db(samples) < -50
 
-        await until(silent, 10)
+        await until(silent)
 
 
 async def test_messages_of_a_bot_that_spoke_first_arrive_in_order() -> None:
@@ -158,7 +158,7 @@ async def test_a_bot_that_speaks_before_the_caller_is_there_is_heard() -> None:
             await until(lambda: site.calls)
             await site.call.say(said(speech(600, 2.0)), TTSStoppedFrame())
             await caller.hears(600)
-            await until(lambda: len(site.call.after.of(TTSAudioRawFrame)) == 50, 10)
+            await until(lambda: len(site.call.after.of(TTSAudioRawFrame)) == 50)
         finally:
             await caller.close()
 
@@ -173,7 +173,7 @@ async def test_a_request_for_an_image_is_answered_at_once() -> None:
         await until(lambda: site.calls)
         request = UserImageRequestFrame(user_id=caller.pc_id or "", result_callback=answer)
         await site.call.say(request)
-        await until(lambda: answers, 10)
+        await until(lambda: answers)
         assert "no video" in answers[0]["error"]
 
 
@@ -187,13 +187,13 @@ async def test_mistakes_are_the_mistakes_of_one_call(caplog: pytest.LogCaptureFi
             raise RuntimeError(f"cannot take {message}")
 
         caller.send({"first": 1})
-        await until(lambda: call.messages() == [{"first": 1}], 10)
+        await until(lambda: call.messages() == [{"first": 1}])
         await until(lambda: "cannot take" in caplog.text)
         assert "test_transport_callers.py" in caplog.text
         wrong = OutputAudioRawFrame(b"odd", 24_000, 1)
         await call.say(OutputTransportMessageUrgentFrame(object()), wrong)
         await call.say(OutputTransportMessageFrame(object()))
-        await until(lambda: len(call.before.of(ErrorFrame)) >= 3, 10)
+        await until(lambda: len(call.before.of(ErrorFrame)) >= 3)
         await call.say(OutputTransportMessageFrame({"still": "there"}), said(speech(600, 2.0)))
         await caller.until(lambda: {"still": "there"} in caller.messages, "the next message")
         await caller.hears(600)
@@ -203,7 +203,7 @@ async def test_a_second_transport_for_a_caller_is_refused_and_the_first_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with TransportSite() as site, FakeCaller(site.url) as caller:
-        await until(lambda: coming_and_going(site) == [CAME] if site.calls else False, 10)
+        await until(lambda: coming_and_going(site) == [CAME] if site.calls else False)
         other = SmallWebRTCTransport(site.call.connection, TransportParams())
         with pytest.raises(AlreadyAttached):
             await other.output().setup(setup())

@@ -169,7 +169,7 @@ async def test_what_is_not_deflated_as_it_says_ends_the_connection() -> None:
 
 async def close_code(peer: RawPeer) -> int:
     """With which the other side ends it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (got := await peer.read()) is not None and got.opcode != CLOSE:
             pass
     assert got is not None, "it ended without a close frame"

@@ -264,7 +264,7 @@ async def test_a_server_that_reads_nothing_is_given_up_with_its_name() -> None:
         )
         async with call:
             await call.say(said(np.zeros(2 * 10 * OUT_HZ, np.int16), channels=2))
-            await until(lambda: "on_disconnected" in call.events, 10)
+            await until(lambda: "on_disconnected" in call.events)
             assert [error.exception.code for error in call.errors] == ["slow_reader"]  # type: ignore[union-attr]
             assert call.transport.output().is_usable
 
@@ -336,6 +336,6 @@ async def test_the_example_says_back_what_it_hears_until_the_server_leaves() -> 
         await far.speak(pattern(0, HZ // 2), HZ)
         await until(lambda: len(far.audio()) > 6)
         await far.connections[0].close()
-        await until(running.done, 10)
+        await until(running.done)
         assert running.exception() is None
     await home.end_all()

@@ -31,6 +31,7 @@ from engine.integrations.pipecat import (
 from engine.transports import home
 from tests.fakes.audio import tone
 from tests.fakes.user_app import serving_app
+from tests.support import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ class Running:
     async def end(self) -> None:
         if not self.running.done():
             await self.worker.cancel()
-        await asyncio.wait((self.running,), timeout=20)
+        await asyncio.wait((self.running,), timeout=DEADLINE_S)
         self.running.result()
 
 

@@ -30,7 +30,7 @@ async def test_speech_of_another_rate_is_heard_whole(hz: int) -> None:
         call = site.call
         await call.say(said(600, 3.0, hz=hz), TTSStoppedFrame())
         await caller.hears(600, db=-12)
-        await until(lambda: call.after.of(TTSStoppedFrame), 20)
+        await until(lambda: call.after.of(TTSStoppedFrame))
         passed = sum(frame.num_frames for frame in call.after.of(TTSAudioRawFrame)) / 24_000
         assert passed == pytest.approx(3.0, abs=0.041)
 
@@ -53,7 +53,7 @@ async def test_stereo_goes_in_and_out_at_its_speed() -> None:
         await call.say(TTSAudioRawFrame(samples.tobytes(), 24_000, 2), TTSStoppedFrame())
         # The caller hears the mean of both channels.
         await caller.hears(600, db=-18)
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 20)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         loud = (np.abs(caller.heard().astype(int)) > 500).sum() / HZ
         assert loud == pytest.approx(2.0, abs=0.3)
         frames = call.before.of(InputAudioRawFrame)
@@ -74,7 +74,7 @@ async def test_writes_lead_by_what_was_asked_for(lead_ms: int) -> None:
             most = max(most, session.queued * 1000 / session.speaker_hz)
             return len(call.after.of(OutputAudioRawFrame)) > 25
 
-        await until(leads, 20)
+        await until(leads)
         assert lead_ms - 40 < most <= lead_ms + 40
 
 
@@ -88,7 +88,7 @@ async def test_the_rest_of_a_chunk_is_heard_without_being_told() -> None:
             frames = call.after.of(OutputAudioRawFrame)
             return float(sum(frame.num_frames for frame in frames)) / 24_000
 
-        await until(lambda: passed() > 0.51, 20)
+        await until(lambda: passed() > 0.51)
 
 
 async def test_a_volume_is_heard() -> None:
@@ -110,9 +110,9 @@ async def test_what_the_caller_says_is_recorded_in_step_with_the_bot() -> None:
     site = Site(more=lambda: [recorder], echoes=True)
     async with site, FakeCaller(site.url, tone_source(440)) as caller:
         await caller.hears(440)
-        await until(lambda: len(site.call.after.of(OutputAudioRawFrame)) > 50, 20)
+        await until(lambda: len(site.call.after.of(OutputAudioRawFrame)) > 50)
         await recorder.stop_recording()
-        await until(lambda: tracks, 5)
+        await until(lambda: tracks)
     bot = np.frombuffer(tracks[0], np.int16).reshape(-1, 2)[:, 1]
     loud = np.flatnonzero(np.abs(bot.astype(int)) > 1000)
     middle = bot[loud[0] : loud[-1]]

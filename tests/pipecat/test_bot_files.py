@@ -48,7 +48,7 @@ async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_d
                 assert " s_" in kind_told(caller)
                 assert "'name': 'Ada'" in kind_told(caller)
         async with await WebsocketCaller.through(serve.url, {"name": "Grace"}) as other:
-            await until(lambda: bool(kind_told(other)), 20)
+            await until(lambda: bool(kind_told(other)))
             kind = kind_told(other)
             assert ("engine.integrations.pipecat" in kind) == (which == "changed")
             assert "'name': 'Grace'" in kind
@@ -69,7 +69,7 @@ async def test_a_bot_file_runs_beside_a_serve_and_ends_when_told(runtime_dir: Pa
                 await caller.hears(440)
             await serve.settled()
             bot.terminate()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 assert await bot.wait() == 0
         finally:
             if bot.returncode is None:

@@ -58,7 +58,7 @@ async def test_an_echo_comes_back_at_its_pitch(kind: Any) -> None:
             assert isinstance(call.transport.input(), BaseInputTransport)
             assert isinstance(call.transport.output(), BaseOutputTransport)
             assert call.before.of(OutputTransportReadyFrame)
-        await until(lambda: len(call.events()) == 2, 20)
+        await until(lambda: len(call.events()) == 2)
         assert call.events() == ["on_client_connected", "on_client_disconnected"]
 
 
@@ -70,7 +70,7 @@ async def test_an_interruption_ends_what_is_said(kind: Any) -> None:
         await call.say(said(600, 20.0))
         await caller.hears(600)
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         await caller.hears_silence()
         await call.say(said(900, 1.0), TTSStoppedFrame())
         await caller.hears(900)
@@ -92,7 +92,7 @@ async def test_an_interruption_empties_the_ring_when_it_arrives() -> None:
         output = call.transport.output()
         frame = said(700, 0.04)
         assert await output.write_audio_frame(frame) is False
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert session.queued == 0
         assert await output.write_audio_frame(frame)
 
@@ -102,9 +102,9 @@ async def test_what_may_not_be_interrupted_is_said_to_its_end() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(600, 2.0, interruptible=False), TTSStoppedFrame())
-        await until(lambda: call.after.of(TTSAudioRawFrame), 20)
+        await until(lambda: call.after.of(TTSAudioRawFrame))
         await call.interrupt()
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50, 20)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) == 50)
         assert not call.after.of(BotStoppedSpeakingFrame)[1:]
         assert loud_s(caller.heard()) > 1.7
 
@@ -115,11 +115,11 @@ async def test_an_end_is_heard_to_the_last_sample(kind: Any) -> None:
     async with site, FakeCaller(site.url, silence_source()) as caller:
         await until(lambda: site.calls)
         call = site.call
-        await until(call.connection.is_connected, 20)
+        await until(call.connection.is_connected)
         # Of the plain kind: no TTSStoppedFrame says that the rest of a chunk is all there is.
         await call.say(said(600, 1.01, OutputAudioRawFrame))
         await call.stop()
-        await until(call.running.done, 20)
+        await until(call.running.done)
         await caller.until(lambda: caller.left, "goodbye")
         assert loud_s(caller.heard()) > 0.9
         passed = sum(frame.num_frames for frame in call.after.of(OutputAudioRawFrame)) / OUT_HZ
@@ -135,7 +135,7 @@ async def test_pipecats_transport_ends_after_the_bot_has_hung_up_amid_a_word() -
         await caller.hears(600)
         await call.connection.disconnect()
         await call.stop()
-        await until(call.running.done, 10)
+        await until(call.running.done)
 
 
 async def test_a_cancelled_pipeline_says_no_more() -> None:
@@ -145,7 +145,7 @@ async def test_a_cancelled_pipeline_says_no_more() -> None:
         await call.say(said(600, 20.0))
         await caller.hears(600)
         await call.worker.cancel()
-        await until(call.running.done, 5)
+        await until(call.running.done)
         await caller.until(lambda: caller.left, "goodbye")
         assert loud_s(caller.heard()) < 5
         assert call.connection.session.closed
@@ -166,13 +166,13 @@ async def test_clients_get_ready_by_rtvi(kind: Any) -> None:
         capabilities = answers()[0]["data"]["capabilities"]
         assert capabilities["audio_in"]
         assert capabilities["audio_out"]
-        await until(lambda: site.call.before.of(InputTransportMessageFrame), 5)
+        await until(lambda: site.call.before.of(InputTransportMessageFrame))
 
 
 async def test_messages_go_both_ways() -> None:
     async with Site() as site, FakeCaller(site.url, silence_source()) as caller:
         caller.send({"type": "greeting", "text": "x" * 60_000})
-        await until(lambda: site.calls and site.call.before.of(InputTransportMessageFrame), 20)
+        await until(lambda: site.calls and site.call.before.of(InputTransportMessageFrame))
         message = site.call.before.of(InputTransportMessageFrame)[0].message
         assert message == {"type": "greeting", "text": "x" * 60_000}
         assert ("on_app_message", message) in site.call.told
@@ -199,7 +199,7 @@ async def test_requests_for_images_are_answered() -> None:
         await until(lambda: site.calls)
         request = UserImageRequestFrame(user_id="caller", result_callback=take)
         await site.call.transport.input().queue_frame(request)
-        await until(lambda: answers, 5)
+        await until(lambda: answers)
     assert "video" in answers[0]["error"]
 
 
@@ -209,5 +209,5 @@ async def test_speaking_is_told_once_a_turn() -> None:
         call = site.call
         for turn in (1, 2):
             await call.say(said(600, 0.5), TTSStoppedFrame())
-            await until(lambda: len(call.after.of(BotStoppedSpeakingFrame)) == turn, 10)  # noqa: B023
+            await until(lambda: len(call.after.of(BotStoppedSpeakingFrame)) == turn)  # noqa: B023
         assert len(call.after.of(BotStartedSpeakingFrame)) == 2

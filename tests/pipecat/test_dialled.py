@@ -66,10 +66,10 @@ def test_the_transport_is_one_of_pipecats() -> None:
 async def test_speech_goes_both_ways_at_its_pitch(own: Any) -> None:
     serializer = own() if own else None
     async with Far() as far, Dialled(far.uri, echoes=True, serializer=serializer) as call:
-        await until(lambda: far.calls, 20)
+        await until(lambda: far.calls)
         await far.call.say(said(700, 20.0))
-        await until(lambda: hears(call.before, 700), 20)
-        await until(lambda: hears(far.call.before, 700), 20)
+        await until(lambda: hears(call.before, 700))
+        await until(lambda: hears(far.call.before, 700))
         assert {frame.sample_rate for frame in far.call.before.of(InputAudioRawFrame)} == {OUT_HZ}
         assert call.events() == ["on_connected"]
         if serializer is not None:
@@ -84,13 +84,13 @@ async def test_an_interruption_ends_what_is_said_and_the_far_end_is_told(own: An
     serializer = own() if own else None
     async with Far() as far, Dialled(far.uri, serializer=serializer) as call:
         await call.say(said(600, 20.0))
-        await until(lambda: far.calls and hears(far.call.before, 600), 20)
+        await until(lambda: far.calls and hears(far.call.before, 600))
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
-        await until(lambda: far.call.after.of(InterruptionFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
+        await until(lambda: far.call.after.of(InterruptionFrame))
         before = loud_s(far.call.before)
         await call.say(said(900, 2.0), TTSStoppedFrame())
-        await until(lambda: hears(far.call.before, 900), 20)
+        await until(lambda: hears(far.call.before, 900))
         assert before < 10
         assert len(far.call.before.of(InterruptionFrame)) == 1
         # The far end has sent one back, as its kind does: that is no second interruption.
@@ -111,8 +111,8 @@ async def test_an_end_is_heard_to_the_last_sample(own: Any) -> None:
             # Of the plain kind: no TTSStoppedFrame says that the rest of a chunk is all there is.
             await call.say(said(600, 1.01, OutputAudioRawFrame))
             await call.stop()
-            await until(call.running.done, 20)
-            await until(lambda: far.call.events()[1:], 20)
+            await until(call.running.done)
+            await until(lambda: far.call.events()[1:])
             assert len(heard(far.call.before)) / OUT_HZ == pytest.approx(1.04)
             assert loud_s(far.call.before) >= 1.0
             # Whoever ends it knows.
@@ -122,10 +122,10 @@ async def test_an_end_is_heard_to_the_last_sample(own: Any) -> None:
 async def test_a_cancelled_pipeline_says_no_more() -> None:
     async with Far() as far, Dialled(far.uri) as call:
         await call.say(said(600, 20.0))
-        await until(lambda: far.calls and hears(far.call.before, 600), 20)
+        await until(lambda: far.calls and hears(far.call.before, 600))
         await call.worker.cancel()
-        await until(call.running.done, 5)
-        await until(lambda: far.call.events()[1:], 5)
+        await until(call.running.done)
+        await until(lambda: far.call.events()[1:])
         assert loud_s(far.call.before) < 5
 
 
@@ -134,14 +134,14 @@ async def test_clients_get_ready_by_rtvi() -> None:
     message: Any = {"id": "a1", "label": "rtvi-ai", "type": "client-ready", "data": ready}
     async with Far() as far, Dialled(far.uri) as call:
         await call.say(OutputTransportMessageUrgentFrame(message=message))
-        await until(lambda: far.calls and far.call.before.of(InputTransportMessageFrame), 20)
+        await until(lambda: far.calls and far.call.before.of(InputTransportMessageFrame))
         assert far.call.before.of(InputTransportMessageFrame)[0].message == message
 
         def answers() -> list[Any]:
             messages = [each.message for each in call.before.of(InputTransportMessageFrame)]
             return [each for each in messages if each.get("type") == "bot-ready"]
 
-        await until(answers, 20)
+        await until(answers)
         assert answers()[0]["id"] == "a1"
 
 
@@ -157,7 +157,7 @@ async def test_a_message_in_the_speech_leaves_in_its_place() -> None:
                 if "here" in each.message
             ]
 
-        await until(lambda: far.calls and messages(), 20)
+        await until(lambda: far.calls and messages())
         seen = far.call.before.seen
         at = next(
             at
@@ -174,22 +174,22 @@ async def test_speaking_and_recorders_follow_what_has_left(own: Any) -> None:
     async with Far() as far, Dialled(far.uri, serializer=serializer) as call:
         for turn in (1, 2):
             await call.say(said(600, 1.0), TTSStoppedFrame())
-            await until(lambda: len(call.after.of(BotStoppedSpeakingFrame)) == turn, 10)  # noqa: B023
+            await until(lambda: len(call.after.of(BotStoppedSpeakingFrame)) == turn)  # noqa: B023
             # All of it has left, and so what is still to come at the far end is on its way.
             passed = sum(frame.num_frames for frame in call.after.of(TTSAudioRawFrame)) / OUT_HZ
             assert passed == pytest.approx(turn)
-            await until(lambda: loud_s(far.call.before) >= turn - 0.03, 5)  # noqa: B023
+            await until(lambda: loud_s(far.call.before) >= turn - 0.03)  # noqa: B023
         assert len(call.after.of(BotStartedSpeakingFrame)) == 2
 
 
 @KINDS
 async def test_a_server_that_goes_away_is_told_of_and_the_pipeline_goes_on(kind: Any) -> None:
     async with Far() as far, Dialled(far.uri, kind) as call:
-        await until(lambda: far.calls and far.call.before.seen, 20)
+        await until(lambda: far.calls and far.call.before.seen)
         await call.say(said(600, 5.0))
-        await until(lambda: hears(far.call.before, 600), 20)
+        await until(lambda: hears(far.call.before, 600))
         await far.call.worker.cancel()
-        await until(lambda: len(call.events()) == 2, 10)
+        await until(lambda: len(call.events()) == 2)
         assert call.events() == ["on_connected", "on_disconnected"]
         assert not call.running.done()
         assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
@@ -202,6 +202,6 @@ async def test_our_parameters_are_pipecats_and_more() -> None:
         Dialled(far.uri, params=WebsocketClientParams, audio_out_lead_ms=100) as call,
     ):
         await call.say(said(600, 20.0))
-        await until(lambda: far.calls and hears(far.call.before, 600), 20)
+        await until(lambda: far.calls and hears(far.call.before, 600))
         session: Any = call.transport.session
         assert session.queued * 1000 / session.speaker_hz <= 140

@@ -57,12 +57,12 @@ async def test_a_server_may_speak_first(kind: Any) -> None:
         await speak(server, 700, 2.0)
 
     async with FarServer(greet) as far, Dialled(far.uri, kind) as call:
-        await until(lambda: call.before.of(OutputTransportReadyFrame), 20)
+        await until(lambda: call.before.of(OutputTransportReadyFrame))
         if kind is Stock:  # it is deaf from then on, and takes that for the end
-            await until(lambda: "on_disconnected" in call.events(), 10)
+            await until(lambda: "on_disconnected" in call.events())
             assert not call.before.of(InputAudioRawFrame)
         else:
-            await until(lambda: loud_s(call.before) >= 1.99, 20)
+            await until(lambda: loud_s(call.before) >= 1.99)
             assert call.events() == ["on_connected"]
 
 
@@ -70,18 +70,18 @@ async def test_a_server_may_speak_first(kind: Any) -> None:
 @pytest.mark.parametrize("message", ["some text", b"\xff\xff\xff garbage"], ids=["text", "garbage"])
 async def test_one_odd_message_makes_nobody_deaf(kind: Any, message: str | bytes) -> None:
     async with FarServer() as far, Dialled(far.uri, kind) as call:
-        await until(lambda: call.before.of(OutputTransportReadyFrame), 20)
+        await until(lambda: call.before.of(OutputTransportReadyFrame))
         await speak(far, 700, 1.0)
-        await until(lambda: hears(call.before, 700), 20)
+        await until(lambda: hears(call.before, 700))
         await far.connections[-1].send(message)
         await far.say(ours.TextFrame(text="and on"))
         await speak(far, 900, 1.0)
         if kind is Stock:
-            await until(lambda: "on_disconnected" in call.events(), 10)
+            await until(lambda: "on_disconnected" in call.events())
             assert not hears(call.before, 900)
         else:
-            await until(lambda: hears(call.before, 900), 20)
-            await until(lambda: call.before.of(TextFrame), 5)
+            await until(lambda: hears(call.before, 900))
+            await until(lambda: call.before.of(TextFrame))
             assert [frame.text for frame in call.before.of(TextFrame)] == ["and on"]
             assert call.events() == ["on_connected"]
 
@@ -94,19 +94,19 @@ async def test_a_server_that_comes_back_is_dialled_again(own: Any) -> None:
         serializer = own() if own else None
         options: Any = {"params": WebsocketClientParams, "serializer": serializer}
         async with Dialled(far.uri, reconnect=True, **options) as call:
-            await until(lambda: far.connections, 20)
+            await until(lambda: far.connections)
             await call.say(said(600, 1.0))
-            await until(lambda: far.audio(), 20)
+            await until(lambda: far.audio())
             await far.stop()
-            await until(lambda: call.events() == ["on_connected", "on_reconnecting"], 10)
+            await until(lambda: call.events() == ["on_connected", "on_reconnecting"])
             assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
             await far.start()
-            await until(lambda: call.events()[2:] == ["on_reconnected"], 20)
+            await until(lambda: call.events()[2:] == ["on_reconnected"])
             await call.say(said(900, 2.0, OutputAudioRawFrame))
             await speak(far, 700, 1.0)
-            await until(lambda: hears(call.before, 700), 20)
+            await until(lambda: hears(call.before, 700))
             before = len(far.messages)
-            await until(lambda: len(far.messages) > before + 10, 20)
+            await until(lambda: len(far.messages) > before + 10)
     finally:
         await far.stop()
 
@@ -125,7 +125,7 @@ async def test_nobody_there_is_an_error_and_the_pipeline_goes_on() -> None:
         await asyncio.wait_for(errors.wait(), 20)
         assert call.events() == []
         await call.say(said(600, 0.2))
-        await until(lambda: call.before.of(OutputAudioRawFrame), 10)
+        await until(lambda: call.before.of(OutputAudioRawFrame))
         assert not call.running.done()
         assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
 
@@ -137,7 +137,7 @@ async def test_two_channels_leave_at_their_speed() -> None:
         both = np.stack((left, np.zeros(OUT_HZ, np.int16)), axis=1)
         await call.say(OutputAudioRawFrame(both.tobytes(), OUT_HZ, 2))
         await call.stop()
-        await until(call.running.done, 20)
+        await until(call.running.done)
         audio = far.audio()
         assert {(frame.sample_rate, frame.num_channels) for frame in audio} == {(OUT_HZ, 2)}
         samples = np.frombuffer(far.pcm(), np.int16).reshape(-1, 2)
@@ -150,7 +150,7 @@ async def test_two_channels_leave_at_their_speed() -> None:
 async def test_a_servers_interruption_is_one_here() -> None:
     async with FarServer() as far, Dialled(far.uri) as call:
         await call.say(said(600, 20.0))
-        await until(lambda: len(far.audio()) > 10, 20)
+        await until(lambda: len(far.audio()) > 10)
         await far.say(ours.InterruptionFrame())
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert len(call.before.of(InterruptionFrame)) == 1

@@ -71,7 +71,7 @@ async def test_a_mixer_without_a_caller_keeps_real_time() -> None:
     loop = asyncio.get_running_loop()
     async with site, Deaf(site.url, silence_source()):
         began = loop.time()
-        await until(lambda: mixer.mixed_s >= 2.0, 20)
+        await until(lambda: mixer.mixed_s >= 2.0)
         # What leads, and the writes that hold; after that no second is mixed in less than one.
         assert loop.time() - began >= 1.8
         assert site.call.transport.output().is_usable
@@ -83,7 +83,7 @@ async def test_a_write_gives_up_before_it_would_count_as_stuck() -> None:
         await until(lambda: site.calls)
         call = site.call
         output = call.transport.output()
-        await until(lambda: output.sample_rate and call.before.seen, 10)
+        await until(lambda: output.sample_rate and call.before.seen)
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert await output.write_audio_frame(said(600, 1.0)) is False
@@ -101,7 +101,7 @@ async def test_the_end_of_a_call_that_nobody_hears_comes() -> None:
         call = site.call
         await call.say(said(600, 1.0), TTSStoppedFrame())
         await call.stop()
-        await until(call.running.done, 20)
+        await until(call.running.done)
         assert not call.after.of(TTSAudioRawFrame)
         # The speech has come to nothing; what was said in words has not.
         assert call.after.of(TTSStoppedFrame)
@@ -139,13 +139,13 @@ async def test_a_mixer_of_ones_own_is_heard_before_and_after_an_interruption() -
         await caller.hears(1500)
         call = site.call
         await call.say(said(600, 20.0))
-        await until(lambda: len(call.after.of(TTSAudioRawFrame)) > 5, 20)
+        await until(lambda: len(call.after.of(TTSAudioRawFrame)) > 5)
         session = call.connection.session
         # What is mixed leads by little, so that speech does not wait behind the background.
         assert session.queued <= 0.15 * session.speaker_hz
         before, began = mixer.mixed_s, asyncio.get_running_loop().time()
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         # What is discarded takes its time: nothing spins.
         assert mixer.mixed_s - before < asyncio.get_running_loop().time() - began + 1.0
         await caller.hears(1500)
@@ -179,4 +179,4 @@ async def test_a_mixer_and_a_filter_that_fail_leave_the_bot_its_voice() -> None:
         await site.call.say(said(600, 1.5), TTSStoppedFrame())
         await caller.hears(600)
         await site.call.stop()
-        await until(site.call.running.done, 20)
+        await until(site.call.running.done)

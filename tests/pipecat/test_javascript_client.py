@@ -14,7 +14,7 @@ from tests.fakes.pipecat_page import LARGE, MIC_HZ, bundle, calling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 
 BOT = Path(__file__).resolve().parent / "bots" / "answering.py"
 IMPORT = "from pipecat.runner.utils import create_transport"

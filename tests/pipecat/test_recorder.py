@@ -47,7 +47,7 @@ async def test_a_recorder_gets_audio_when_it_has_left_and_all_of_it() -> None:
             ahead.append(recorded_s(call) - sent_s(call))
             return recorded_s(call) >= 2.0
 
-        await until(done, 10)
+        await until(done)
         assert max(ahead) < 0.001
         assert recorded_s(call) == pytest.approx(2.0)
 
@@ -61,7 +61,7 @@ async def test_a_recorder_of_an_interrupted_bot_has_what_was_heard_and_no_more()
         session = call.connection.session
         await until(lambda: session.queued > 0.2 * session.speaker_hz)
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert session.queued == 0
         left = sent_s(call)
         assert recorded_s(call) <= left + 0.001
@@ -73,15 +73,15 @@ async def test_speaking_events_follow_the_playing() -> None:
         await until(lambda: site.calls)
         call = site.call
         await call.say(said(600, 1.0), TTSStoppedFrame())
-        await until(lambda: call.after.of(BotStartedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStartedSpeakingFrame))
         began = sent_s(call)
         assert began < 0.2
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert sent_s(call) >= 1.0
         kinds = (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
         upstream = call.before.of(*kinds)
         assert [type(frame) for frame in upstream] == [*kinds]
-        await until(lambda: call.after.of(TTSStoppedFrame), 5)
+        await until(lambda: call.after.of(TTSStoppedFrame))
         # The events are system frames and may overtake audio in a processor's queue.
         order = call.after.of(TTSAudioRawFrame, TTSStoppedFrame)
         assert [type(frame) for frame in order] == [*[TTSAudioRawFrame] * 25, TTSStoppedFrame]
@@ -103,9 +103,9 @@ async def test_a_message_behind_what_was_cut_never_leaves() -> None:
         call = site.call
         cut: Any = OutputTransportMessageFrame(message={"cut": 1})
         await call.say(said(600, 0.3), cut, said(600, 5.0))
-        await until(lambda: call.after.of(BotStartedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStartedSpeakingFrame))
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         last: Any = OutputTransportMessageFrame(message={"last": 1})
         await call.say(said(600, 0.5), last, TTSStoppedFrame())
         await caller.until(lambda: {"last": 1} in caller.messages, "the last message")
@@ -125,9 +125,9 @@ async def test_pipecats_own_recorder_has_the_conversation() -> None:
         call = site.call
         await call.say(said(600, 1.5), TTSStoppedFrame())
         await caller.hears(600)
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 10)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         await recorder.stop_recording()
-        await until(lambda: tracks, 5)
+        await until(lambda: tracks)
     samples = np.frombuffer(tracks[0], np.int16).reshape(-1, 2)
     bot = samples[:, 1]
     loud = np.flatnonzero(np.abs(bot.astype(int)) > 1000)

@@ -52,9 +52,9 @@ async def called(
 
     async with serving(as_bot(bot), serve.endpoint):
         async with await WebsocketCaller.through(serve.url) as caller:
-            await until(lambda: calls and calls[0].events(), 20)
+            await until(lambda: calls and calls[0].events())
             yield caller, calls[0]
-        await until(lambda: len(calls[0].events()) > 1 or calls[0].running.done(), 20)
+        await until(lambda: len(calls[0].events()) > 1 or calls[0].running.done())
         await calls[0].end()
 
 
@@ -74,20 +74,20 @@ async def test_both_hear_each_other_and_the_end_is_told(serve: ServeProcess, kin
 async def test_messages_interruptions_and_the_last_word(serve: ServeProcess, kind: Any) -> None:
     async with called(serve, kind) as (caller, call):
         await caller.say({"type": "greeting"})
-        await until(lambda: call.before.of(InputTransportMessageFrame), 20)
+        await until(lambda: call.before.of(InputTransportMessageFrame))
         assert call.before.of(InputTransportMessageFrame)[0].message == {"type": "greeting"}
         await call.say(said(600, 20.0))
         await caller.hears_tone(600)
         await call.interrupt()
-        await until(lambda: call.after.of(BotStoppedSpeakingFrame), 5)
+        await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         message: Any = {"type": "cut"}
         await call.say(OutputTransportMessageUrgentFrame(message=message))
-        await until(lambda: message in caller.messages, 20)
+        await until(lambda: message in caller.messages)
         before = len(caller.heard())
         await call.say(said(900, 1.0), TTSStoppedFrame())
         await call.say(said(700, 0.6, OutputAudioRawFrame))
         await call.stop()
-        await until(call.running.done, 20)
+        await until(call.running.done)
         assert (await caller.close_code())[0] == 1000
         assert (len(caller.heard()) - before) / 2 / OUT_HZ == pytest.approx(1.6, abs=0.13)
     assert before / 2 / OUT_HZ < 10
@@ -95,4 +95,4 @@ async def test_messages_interruptions_and_the_last_word(serve: ServeProcess, kin
 
 async def test_a_session_has_so_much_time(serve: ServeProcess) -> None:
     async with called(serve, FastAPIWebsocketTransport, session_timeout=1) as (_, call):
-        await until(lambda: "on_session_timeout" in call.events(), 20)
+        await until(lambda: "on_session_timeout" in call.events())

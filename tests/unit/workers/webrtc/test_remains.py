@@ -98,8 +98,8 @@ async def test_what_is_left_of_a_peer_goes_when_it_is_taken_apart(
     call = Call(mux)
     peer = await call.begin()
     if connected:
-        await until(lambda: "connected" in call.states, 10, what="the connection")
-        await until(lambda: call.channel.readyState == "open", 10, what="the channel")
+        await until(lambda: "connected" in call.states, what="the connection")
+        await until(lambda: call.channel.readyState == "open", what="the channel")
     assert call.remains == []
     await peer.close()
     await call.caller.close()
@@ -119,8 +119,8 @@ async def test_a_peer_that_does_not_close_in_time_is_left_to_the_collector(
     monkeypatch.setattr("workers.webrtc.peer.CLOSE_DEADLINE_S", 0)
     call = Call(mux)
     peer = await call.begin()
-    await until(lambda: "connected" in call.states, 10, what="the connection")
-    await until(lambda: call.channel.readyState == "open", 10, what="the channel")
+    await until(lambda: "connected" in call.states, what="the connection")
+    await until(lambda: call.channel.readyState == "open", what="the channel")
     close = peer._pc.close
     monkeypatch.setattr(peer._pc, "close", asyncio.Event().wait)
     await peer.close()
