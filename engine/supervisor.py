@@ -2,7 +2,7 @@
 
 One spare is always warm, so that a dead worker is replaced at once. A worker is dead when
 its process is gone and hung when no beat came for a second, not counting the time in which
-this process itself did not turn.
+this process itself did not turn. Without sessions workers rest, and beat more rarely.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ log = structlog.get_logger(__name__)
 
 WORKER_FILE = Path(__file__).resolve().parent.parent / "workers" / "__main__.py"
 WATCH_INTERVAL_S = 0.1
+# Between the beats of a worker that rests, at most; and between the looks while all of them do.
+RESTING_BEAT_MS = 250
+RESTING_WATCH_S = 0.25
 START_DEADLINE_S = 20.0
 COMMAND_DEADLINE_S = 5.0
 
@@ -71,6 +74,11 @@ class WorkerHandle:
     beat: WorkerBeat | None = None
     reason: str = "worker_died"
     sessions: set[str] = field(default_factory=set)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it may beat more rarely, by what it said last."""
+        return self.beat is not None and not self.beat.sessions
 
 
 class Supervisor:
@@ -253,20 +261,30 @@ class Supervisor:
         self.switch()
 
     async def _watch(self) -> None:
-        limit_ns = self._settings.worker_stall_ms * NS_PER_MS
-        interval_ns = int(WATCH_INTERVAL_S * NS_PER_S)
         before = self._clock.now_ns()
         while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            resting = all(worker.rests for worker in self._workers.values())
+            interval_s = RESTING_WATCH_S if resting else WATCH_INTERVAL_S
+            await asyncio.sleep(interval_s)
             now = self._clock.now_ns()
-            lag_ns = max(0, now - before - interval_ns)
+            self._look(now, max(0, now - before - int(interval_s * NS_PER_S)))
             before = now
-            for worker in self._workers.values():
-                # While this loop did not turn, no beat could be seen.
-                worker.beat_ns += lag_ns
-                if now - worker.beat_ns > limit_ns and worker.child is not None:
-                    worker.reason = "worker_stalled"
-                    worker.child.kill()
+
+    def _look(self, now_ns: int, lag_ns: int) -> None:
+        """Kill those that hang; for so long this loop did not turn, and could see no beat."""
+        limit_ns = self._settings.worker_stall_ms * NS_PER_MS
+        for worker in self._workers.values():
+            worker.beat_ns += lag_ns
+            # One that rests has just as much time left when its next beat is due.
+            rest_ns = self._resting_beat_ms * NS_PER_MS if worker.rests else 0
+            if now_ns - worker.beat_ns > limit_ns + rest_ns and worker.child is not None:
+                worker.reason = "worker_stalled"
+                worker.child.kill()
+
+    @property
+    def _resting_beat_ms(self) -> int:
+        settings = self._settings
+        return max(settings.beat_ms, min(RESTING_BEAT_MS, settings.worker_stall_ms // 4))
 
     # -- what workers say ---------------------------------------------------------------
 
@@ -287,6 +305,7 @@ class Supervisor:
         settings = self._settings
         return WorkerSettings(
             beat_ms=settings.beat_ms,
+            resting_beat_ms=self._resting_beat_ms,
             runtime_dir=str(self._runtime.instance),
             ice_addresses=settings.ice_address,
             mic_ms=settings.mic_ms,

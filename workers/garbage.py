@@ -51,6 +51,10 @@ class Garbage:
         self._ended = 0
         self._resting: deque[tuple[int, Sequence[object]]] = deque()
 
+    def __len__(self) -> int:
+        """How many sessions have left what is to be taken apart."""
+        return len(self._resting)
+
     def leave(self, remains: Sequence[object], now_ns: int) -> None:
         """Take these objects apart when nothing uses them any more, which is soon."""
         self._resting.append((now_ns + REST_NS, remains))

@@ -95,6 +95,16 @@ class Pacer:
             self._slots[place] = [other for other in self._slots[place] if other is not paced]
             self._plan()
 
+    def rest(self, until_ns: int) -> None:
+        """While nobody is in: let the next slot be no earlier than that."""
+        if not self._place and until_ns > self.due_ns:
+            self.due_ns, self._next = until_ns, 0
+
+    def wake(self, now_ns: int) -> None:
+        """Somebody is about to come: the first of nobody's slots is not far away."""
+        if not self._place and self.due_ns > now_ns + self.slot_ns:
+            self.due_ns, self._next = now_ns + self.slot_ns, 0
+
     def _plan(self) -> None:
         """Which slot follows which; those that nobody uses are slept through."""
         slots = self._slots

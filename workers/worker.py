@@ -45,11 +45,11 @@ from ipc.messages import (
     SendMessage,
     SendRaw,
     Stats,
-    WorkerBeat,
     WorkerHello,
     WorkerSettings,
 )
 from ipc.sockets import Context, open_socket
+from workers.beat import Beat
 from workers.garbage import Garbage
 from workers.gate import Gate
 from workers.pacer import Pacer
@@ -181,9 +181,9 @@ class Worker:
             )
         self._dialogue_until_ns = 0
         self._hear_ns = 0
-        self._beats = 0
-        self._beat_due_ns = now_ns
-        self._last_cpu_ns, self._last_beat_ns = time.process_time_ns(), now_ns
+        self._beat = Beat(
+            self._pacer, now_ns, every_ms=settings.beat_ms, resting_ms=settings.resting_beat_ms
+        )
         self._priority = raise_priority(settings.priority)
         log.info("the pacer's priority: %s", self._priority)
         self._timer.arm(self._pacer.due_ns)
@@ -206,12 +206,14 @@ class Worker:
         now_ns = clock.now_ns()
         few = not self._mux.busy or len(self._sessions) < FEW_SESSIONS
         self._mux.watch(few or now_ns < self._dialogue_until_ns)
-        if now_ns >= self._beat_due_ns:
-            self._beat(now_ns)
+        if now_ns >= self._beat.due_ns:
+            self._say_beat(now_ns)
         # An input uses up the gap: then only what cannot wait is collected.
         gap_ns = 0 if self._gate else due_ns - now_ns
         self._gate.open()
         self._garbage.collect(now_ns, gap_ns, len(self._sessions))
+        if self._beat.rest(now_ns, busy=self._busy):
+            self._timer.arm(self._pacer.due_ns)
 
     def _take_in(self) -> None:
         """In each slot, when all have sent: what has come, and what has not."""
@@ -237,22 +239,18 @@ class Worker:
     def _slot_is_over(self) -> bool:
         return self._pacer.due_ns - self._clock.now_ns() < DRAIN_RESERVE_NS
 
-    def _beat(self, now_ns: int) -> None:
-        pacer = self._pacer
-        cpu_ns = time.process_time_ns()
-        load = (cpu_ns - self._last_cpu_ns) / max(1, now_ns - self._last_beat_ns)
-        self._last_cpu_ns, self._last_beat_ns = cpu_ns, now_ns
-        self._beat_due_ns = now_ns + self._settings.beat_ms * NS_PER_MS
-        late_ns, pacer.late_ns = pacer.late_ns, 0
-        self._beats += 1
+    @property
+    def _busy(self) -> bool:
+        """Whether anything may be due before the next beat."""
+        return bool(
+            self._sessions or self._gate or self._sockets.waiting or self._garbage or self._failed
+        )
+
+    def _say_beat(self, now_ns: int) -> None:
         self._channel.notify(
-            WorkerBeat(
-                number=self._beats,
-                ticks=pacer.ticks,
+            self._beat.next(
+                now_ns,
                 sessions=len(self._sessions),
-                load=round(load, 3),
-                late_ms=round(late_ns / NS_PER_MS, 2),
-                missed_frames=pacer.missed_frames,
                 priority=self._priority,
                 udp_port=self._udp_port,
                 upgrades=dict(self._acceptor.counts) if self._acceptor is not None else {},
@@ -357,6 +355,8 @@ class Worker:
             on_remains=lambda remains: self._garbage.leave(remains, self._clock.now_ns()),
         )
         self._sessions[session_id] = session
+        self._beat.wake(self._clock.now_ns())
+        self._timer.arm(self._pacer.due_ns)
         self._pacer.add(session)
         return session
 

@@ -29,6 +29,8 @@ class WorkerSettings(Message):
     ice_addresses: list[str]
     mic_ms: int
     speaker_ms: int
+    # Between the beats of one that has nothing to do and rests; with 0 it does not.
+    resting_beat_ms: int = 0
     log_level: str = "info"
     priority: Literal["auto", "none"] = "auto"
     # Certificates of authorities to trust besides the system's, a PEM file; "" for none.
@@ -40,7 +42,7 @@ class WorkerSettings(Message):
 
 
 class WorkerBeat(Message):
-    """Every 50 ms: the worker is alive and this is how it does."""
+    """Every 50 ms, more rarely without sessions: the worker is alive and this is how it does."""
 
     number: int
     ticks: int

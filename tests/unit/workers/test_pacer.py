@@ -343,3 +343,34 @@ def test_ticks_count_the_slots_that_ran() -> None:
     assert pacer.ticks == 12
     pacer.run(pacer.due_ns + 2 * pacer.slot_ns)
     assert pacer.ticks == 15
+
+
+# -- rest ---------------------------------------------------------------------------------
+
+
+def test_only_a_pacer_without_sessions_sleeps_through_slots() -> None:
+    pacer = pacer_with()
+    due_ns = pacer.due_ns
+    pacer.rest(due_ns - 1)
+    assert pacer.due_ns == due_ns
+    pacer.rest(due_ns + 10 * FRAME_NS)
+    assert pacer.due_ns == due_ns + 10 * FRAME_NS
+    busy = pacer_with(Fake())
+    busy.rest(due_ns + 10 * FRAME_NS)
+    assert busy.due_ns == due_ns
+
+
+def test_the_first_who_comes_is_not_kept_waiting_and_those_there_are_not_disturbed() -> None:
+    session = Fake()
+    pacer = pacer_with()
+    pacer.rest(pacer.due_ns + 10 * FRAME_NS)
+    now_ns = BEGIN_NS + 3 * FRAME_NS + 1
+    pacer.wake(now_ns)
+    pacer.add(session)
+    assert pacer.due_ns == now_ns + pacer.slot_ns
+    run_for(pacer, 1)
+    due_ns = pacer.due_ns
+    pacer.wake(due_ns - 2 * pacer.slot_ns)
+    assert pacer.due_ns == due_ns
+    assert session.sent_ns == [now_ns + pacer.slot_ns]
+    assert (pacer.missed_frames, session.missed) == (0, 0)

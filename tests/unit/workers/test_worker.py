@@ -10,9 +10,11 @@ import pytest
 
 import workers.worker
 from ipc.bell import BellRopes
+from ipc.clock import NS_PER_MS
 from ipc.messages import Offer, OpenRing, WorkerSettings
 from tests.fakes.peer import FakePeer
 from tests.support import until
+from workers.beat import Beat
 from workers.pacer import Pacer
 from workers.sounds import Sounds
 from workers.worker import Worker
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
     from ipc.clock import ManualClock
 
 ID = "s_" + 32 * "0"
+
+
+class FakeTimer:
+    """Keeps for when it was armed."""
+
+    def __init__(self) -> None:
+        self.due_ns = 0
+
+    def arm(self, due_ns: int) -> None:
+        self.due_ns = due_ns
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -41,6 +56,8 @@ def worker(clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     worker._ropes = BellRopes(tmp_path)
     worker._settings = cast("WorkerSettings", SimpleNamespace(mic_ms=1_000, speaker_ms=1_000))
     worker._pacer = Pacer(clock.now_ns(), on_fault=lambda _session: None)
+    worker._beat = Beat(worker._pacer, clock.now_ns(), every_ms=50, resting_ms=250)
+    worker._timer = FakeTimer()
     yield worker
     worker._sounds.close()
 
@@ -128,3 +145,17 @@ def test_websockets_of_many_sessions_are_heard_once_a_frame_and_what_is_left_at_
     sockets.waiting = True
     slots(5)  # the frame that is on
     assert slots(50) == 50
+
+
+async def test_a_session_wakes_a_worker_that_rests(worker: Worker, clock: ManualClock) -> None:
+    pacer, timer = worker._pacer, cast("FakeTimer", worker._timer)
+    clock.advance_ms(2_000)
+    pacer.run(clock.now_ns())
+    assert worker._beat.rest(clock.now_ns(), busy=False)
+    worker._beat.due_ns = clock.now_ns() + 250 * NS_PER_MS
+    pacer.rest(worker._beat.due_ns)
+    clock.advance_ms(1)
+    session = worker._new_session(ID)
+    assert timer.due_ns == pacer.due_ns == clock.now_ns() + pacer.slot_ns
+    assert worker._beat.due_ns <= pacer.due_ns
+    await session.close("end")
