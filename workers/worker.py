@@ -123,7 +123,7 @@ class Worker:
             logging.getLogger().setLevel(settings.log_level.upper())
             share_certificate()
             hooks.shorten_chunks()
-            sctp.mend()
+            sctp.mend(lambda: self._mux.dropped.update(("sctp",)))
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(directory)
             self._endpoint = f"ipc://{directory / f'media-{self.name}'}"

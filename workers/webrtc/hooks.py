@@ -39,6 +39,10 @@ REPLACED: list[tuple[Any, str]] = [
     (aiortc.rtcsctptransport, "USERDATA_MAX_LENGTH"),
     (aiortc.rtcsctptransport, "tsn_plus_one"),
     (aiortc.rtcsctptransport.RTCSctpTransport, "_receive_data_chunk"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_handle_data"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_mark_received"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_send_sack"),
+    (aiortc.rtcsctptransport.RTCSctpTransport, "_send_chunk"),
     (aiortc.rtcsctptransport.RTCSctpTransport, "_abort"),
     (aiortc.rtcsctptransport.RTCSctpTransport, "_set_state"),
     (RTCCertificate, "_create_ssl_context"),
@@ -89,8 +93,11 @@ OF_ASSOCIATION = (
     "_advertised_rwnd",
     "_association_state",
     "_inbound_streams",
+    "_last_received_tsn",
+    "_sack_duplicates",
     "_sack_misordered",
     "_sack_needed",
+    "_sent_queue",
 )
 
 

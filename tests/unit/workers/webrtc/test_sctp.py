@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from struct import pack
 from typing import TYPE_CHECKING
 
 import aiortc.rtcsctptransport
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcsctptransport import DataChunk, ForwardTsnChunk, RTCSctpTransport, SackChunk
+from google_crc32c import value as crc32c
 
 from workers.webrtc import sctp
-from workers.webrtc.sctp import MAX_CHUNKS, MAX_STREAMS, WINDOW_BYTES
+from workers.webrtc.sctp import MAX_AHEAD, MAX_CHUNKS, MAX_REPORTED, MAX_STREAMS, WINDOW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +27,10 @@ BEGIN = 1_000
 class Caller:
     """Chunks for the association of a peer that is not connected."""
 
-    def __init__(self, transport: RTCSctpTransport) -> None:
+    def __init__(self, transport: RTCSctpTransport, refused: list[None]) -> None:
         self.transport = transport
+        # One for each packet that was not looked at.
+        self.refused = refused
         self.heard: list[bytes] = []
         self.answers: list[SackChunk] = []
         self.begin_at(BEGIN)
@@ -49,11 +53,24 @@ class Caller:
     async def send(
         self, at: int, flags: int, data: bytes = b"x", stream: int = 0, number: int = 0
     ) -> None:
+        chunk = self.chunk(at, flags, data, stream, number)
+        await self.transport._receive_data_chunk(chunk)
+
+    def chunk(
+        self, at: int, flags: int, data: bytes = b"x", stream: int = 0, number: int = 0
+    ) -> DataChunk:
         chunk = DataChunk(flags=flags)
         chunk.tsn = (self.begin + at) % MODULO
         chunk.stream_id, chunk.stream_seq, chunk.protocol = stream, number, 51
         chunk.user_data = data
-        await self.transport._receive_data_chunk(chunk)
+        return chunk
+
+    async def send_packet(self, *chunks: object) -> None:
+        """Chunks, or bytes of them, in one packet."""
+        header = pack("!HHL", 5000, 5000, self.transport._local_verification_tag)
+        body = b"".join(bytes(chunk) for chunk in chunks)  # type: ignore[call-overload]  # aiortc's are
+        checksum = crc32c(header + bytes(4) + body)
+        await self.transport._handle_data(header + pack("<L", checksum) + body)
 
     def has(self, at: int) -> bool:
         """Whether it was acknowledged."""
@@ -73,14 +90,16 @@ class Caller:
 
 @pytest.fixture
 async def caller(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Caller]:
-    stock = RTCSctpTransport._receive_data_chunk
-    monkeypatch.setattr(RTCSctpTransport, "_receive_data_chunk", stock)  # undone afterwards
+    for name in ("_receive_data_chunk", "_handle_data", "_mark_received", "_send_sack"):
+        stock = getattr(RTCSctpTransport, name)
+        monkeypatch.setattr(RTCSctpTransport, name, stock)  # undone afterwards
     monkeypatch.setitem(vars(aiortc.rtcsctptransport), "sorted", sorted)
-    sctp.mend()
+    refused: list[None] = []
+    sctp.mend(lambda: refused.append(None))
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     peer.createDataChannel("test")
     assert peer.sctp is not None
-    yield Caller(peer.sctp)
+    yield Caller(peer.sctp, refused)
     await peer.close()
 
 
@@ -198,3 +217,85 @@ async def test_what_a_sender_gives_up_is_stepped_over_wherever_the_numbers_wrap(
     await caller.transport._receive_forward_tsn_chunk(forward)
     assert caller.transport._last_received_tsn == (begin + 5) % MODULO
     assert caller.transport._sack_misordered == {(begin + 7) % MODULO}
+
+
+# -- what a packet costs ----------------------------------------------------------------------
+
+
+async def test_a_packet_of_messages_is_heard_whole(caller: Caller) -> None:
+    await caller.send_packet(*(caller.chunk(at, FIRST | LAST, number=at) for at in range(60)))
+
+    assert len(caller.heard) == 60
+    assert caller.refused == []
+
+
+async def test_few_chunks_of_a_packet_are_searched_a_place_among_many(caller: Caller) -> None:
+    for at in range(1, 801):
+        await caller.send(2 * at, 0)
+    behind = [caller.chunk(2 * at + 1, 0) for at in range(1, 61)]
+    await caller.send_packet(*behind)
+
+    assert 800 < caller.kept < 804
+    assert not caller.closed
+    # They come again, each time the first of them are taken.
+    for at in range(1, 61):
+        await caller.send_packet(caller.chunk(2 * at + 1, 0))
+    assert caller.kept == 860
+
+
+async def test_a_packet_that_would_hold_the_beat_is_as_good_as_lost(caller: Caller) -> None:
+    message = caller.chunk(0, FIRST | LAST, b"heard")
+    endless = pack("!BBHHH", 4, 0, 8, 1, 0)
+    await caller.send_packet(endless, message)
+    assert (len(caller.refused), caller.heard) == (1, [])
+    await caller.send_packet(message)
+    assert caller.heard == [b"heard"]
+
+
+async def test_an_acknowledgement_of_what_was_never_sent_is_not_counted_through(
+    caller: Caller,
+) -> None:
+    sack = SackChunk()
+    sack.cumulative_tsn, sack.gaps = 0, [(1, 65_535)] * 250
+    await caller.send_packet(sack)
+    assert len(caller.refused) == 1
+    sack.gaps = [(2, 500)]
+    await caller.send_packet(sack)
+    assert len(caller.refused) == 1
+    assert not caller.closed
+
+
+async def test_acknowledgements_say_only_so_much(caller: Caller) -> None:
+    for at in range(1, 2 * MAX_REPORTED):
+        for _ in range(2):
+            await caller.send(2 * at, FIRST | LAST)
+    await caller.transport._send_sack()
+    (answer,) = caller.answers
+    assert len(answer.gaps) == len(answer.duplicates) == MAX_REPORTED
+    assert answer.gaps[0] == (3, 3)
+
+
+async def test_a_number_that_no_acknowledgement_can_say_is_left_out(caller: Caller) -> None:
+    await caller.send(MAX_AHEAD, FIRST | LAST)
+    await caller.transport._send_sack()
+    assert caller.answers[0].gaps == []
+    await caller.send(MAX_AHEAD - 1, FIRST | LAST)
+    await caller.transport._send_sack()
+    assert caller.answers[1].gaps == [(MAX_AHEAD, MAX_AHEAD)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pack("!BBHL", 0, 3, 8, 1),  # data without its header
+        pack("!BBHLH", 192, 0, 10, 1, 1),
+        pack("!BBHLLHHL", 1, 0, 20, 1, 1, 1, 1, 1) * 2,
+    ],
+    ids=["data", "forward", "two beginnings"],
+)
+async def test_a_packet_that_breaks_the_protocol_costs_the_channels_and_no_more(
+    caller: Caller, broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await caller.send_packet(broken)
+    assert caller.closed
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
