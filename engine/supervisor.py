@@ -218,6 +218,7 @@ class Supervisor:
             inherit=inherit,
         )
         worker.started_ns = self._clock.now_ns()
+        # Its first beat may take long on a machine that has other things to do.
         worker.beat_ns = worker.started_ns + int(START_DEADLINE_S * NS_PER_S)
         self._workers[worker.name] = worker
 
@@ -301,7 +302,6 @@ class Supervisor:
             raise AuthError("this engine did not start such a worker")
         worker.peer = peer
         self._by_peer[peer] = worker
-        worker.beat_ns = self._clock.now_ns()
         settings = self._settings
         return WorkerSettings(
             beat_ms=settings.beat_ms,

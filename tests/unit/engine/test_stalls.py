@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from engine.config import load
-from engine.supervisor import RESTING_BEAT_MS, Supervisor, WorkerHandle, WorkerState
+from engine.supervisor import (
+    RESTING_BEAT_MS,
+    START_DEADLINE_S,
+    Supervisor,
+    WorkerHandle,
+    WorkerState,
+)
 from ipc.clock import NS_PER_MS
 from ipc.messages import WorkerBeat, WorkerHello, WorkerSettings
 
@@ -119,3 +125,14 @@ async def test_a_worker_is_told_to_beat_often_enough_also_at_rest(
     told = await setup.supervisor._on_request(b"w1", hello)
     assert isinstance(told, WorkerSettings)
     assert (told.beat_ms, told.resting_beat_ms) == (beat_ms, resting_ms)
+
+
+async def test_a_worker_that_says_hello_has_as_long_for_its_first_beat_as_for_its_start(
+    setup: Setup,
+) -> None:
+    worker, start_ms = setup.worker, round(1_000 * START_DEADLINE_S)
+    worker.state = WorkerState.STARTING
+    worker.beat_ns = setup.clock.now_ns() + start_ms * NS_PER_MS
+    await setup.supervisor._on_request(b"w1", WorkerHello(worker="w1", pid=1, token="t"))
+    assert not setup.killed_after_ms(start_ms)
+    assert setup.killed_after_ms(STALL_MS + 1)
