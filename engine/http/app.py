@@ -7,8 +7,10 @@ Errors leave as `{"code", "detail"}`.
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
+import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -22,6 +24,8 @@ from engine.http import health, offer, start, stats
 from engine.http.errors import body, status_of
 from engine.http.parts import Parts
 from ipc.errors import AuthError, BackbeatError
+
+log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -48,8 +52,10 @@ def build(
     app.add_exception_handler(BackbeatError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    # What is added last is met first: a request passes the gate, CORS, the limit, its route.
+    # What is added last is met first: a request passes the gate, CORS, the catch, the limit,
+    # its route. Starlette's own answer to a fault is made outside of them all.
     app.add_middleware(BodyLimit)
+    app.add_middleware(Faults)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=allowed_origins or ([] if loopback else ["*"]),
@@ -90,6 +96,37 @@ class Gate:
             await body(403, error.code, error.message)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class Faults:
+    """Answers for a route that failed: a page may read that, as any other answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request in, and answer 500 for what nobody expected."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            if begun or scope["type"] != "http":  # the server ends the connection
+                raise
+            route = getattr(scope.get("route"), "path", "")
+            log.error(
+                "http_failed",
+                method=scope["method"],
+                route=route,
+                exception=traceback.format_exc(),
+            )
+            detail = "the engine failed here; its log says how"
+            await body(500, "internal", detail)(scope, receive, send)
 
 
 class BodyLimit:

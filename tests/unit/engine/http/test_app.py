@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from fastapi import FastAPI
+    from starlette.types import Message, Receive, Scope, Send
 
     from engine.http.parts import Parts
 
@@ -126,6 +127,62 @@ async def test_pages_of_allowed_sites_may_read_the_answers(
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         response = await client.get("/health/live", headers={"Origin": origin})
         assert response.headers.get("Access-Control-Allow-Origin") == answer
+
+
+class Failing:
+    """Parts of an engine that fails at whatever it is asked for."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def sessions(self) -> object:
+        raise self._error
+
+
+@pytest.mark.parametrize("loopback", [True, False])
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ValueError("a secret of the engine"), 500, "internal"),
+        (errors.RingError("no ring"), 500, "ring"),
+        (errors.Overloaded("full"), 503, "overloaded"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/health/ready"), ("POST", "/start"), ("GET", "/api/ice-servers")]
+)
+async def test_a_page_may_read_every_failure(
+    method: str, path: str, error: Exception, status: int, code: str, loopback: bool
+) -> None:
+    failing = app.build(
+        cast("Parts", Failing(error)), allowed_hosts=[], allowed_origins=[], loopback=loopback
+    )
+    origin = "http://localhost:3000"
+    transport = httpx.ASGITransport(failing)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        response = await client.request(method, path, headers={"Origin": origin})
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["Access-Control-Allow-Origin"] == (origin if loopback else "*")
+    assert "secret" not in response.text
+
+
+async def test_a_fault_in_the_middle_of_an_answer_is_left_to_the_server() -> None:
+    async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("in the middle")
+
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(ValueError, match="in the middle"):
+        await app.Faults(half)({"type": "http", "method": "GET"}, receive, send)
+    assert len(sent) == 1
 
 
 @pytest.mark.parametrize(
