@@ -52,6 +52,7 @@ from ipc.sockets import Context, open_socket
 from workers.beat import Beat
 from workers.garbage import Garbage
 from workers.gate import Gate
+from workers.overdue import Overdue
 from workers.pacer import Pacer
 from workers.priority import raise_priority
 from workers.rings import Rings
@@ -159,6 +160,7 @@ class Worker:
         self._garbage.begin(self._clock.now_ns())
         now_ns = self._clock.now_ns()
         self._pacer = Pacer(now_ns, on_fault=self._session_failed, drain=self._take_in)
+        self._overdue = Overdue(on_fault=self._session_failed)
         self._gate = Gate(loop, self._clock, lambda: self._pacer.due_ns)
         settings = self._settings
         self._mux = UdpMux(
@@ -223,18 +225,7 @@ class Worker:
             self._sockets.drain(now_ns, self._slot_is_over)
             # What is left is for the next slot.
             self._hear_ns = 0 if self._sockets.waiting else now_ns + HEAR_NS
-        overdue = [
-            session
-            for session in self._sessions.values()
-            if session.arriving is not None and now_ns >= session.arriving.reorder.due_ns
-        ]
-        for session in overdue:
-            try:
-                if session.arriving is not None:
-                    session.arriving.tick(now_ns)
-            except Exception:
-                self._pacer.remove(session)
-                self._session_failed(session)
+        self._overdue.tick(self._sessions, now_ns)
 
     def _slot_is_over(self) -> bool:
         return self._pacer.due_ns - self._clock.now_ns() < DRAIN_RESERVE_NS
@@ -261,6 +252,7 @@ class Worker:
         """One session's fault must not stop the beat of the others."""
         assert isinstance(session, Session)  # noqa: S101 - nothing else is paced here
         log.exception("session %s failed", session.id)
+        self._pacer.remove(session)
         self._channel.notify(LegState(session=session.id, state="closed", reason="internal"))
         self._sessions.pop(session.id, None)
         closing = asyncio.create_task(session.close("internal"), name="failed")

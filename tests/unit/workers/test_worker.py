@@ -15,6 +15,7 @@ from ipc.messages import Offer, OpenRing, WorkerSettings
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.beat import Beat
+from workers.overdue import Overdue
 from workers.pacer import Pacer
 from workers.sounds import Sounds
 from workers.worker import Worker
@@ -56,6 +57,7 @@ def worker(clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     worker._ropes = BellRopes(tmp_path)
     worker._settings = cast("WorkerSettings", SimpleNamespace(mic_ms=1_000, speaker_ms=1_000))
     worker._pacer = Pacer(clock.now_ns(), on_fault=lambda _session: None)
+    worker._overdue = Overdue(on_fault=lambda _session: None)
     worker._beat = Beat(worker._pacer, clock.now_ns(), every_ms=50, resting_ms=250)
     worker._timer = FakeTimer()
     yield worker
