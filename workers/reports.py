@@ -14,8 +14,6 @@ from ipc.wire import check_data
 from workers.webrtc.data_channel import Unread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from workers.leg import Leg
     from workers.webrtc.peer import State
 
@@ -31,12 +29,11 @@ class Report(Protocol):
 
 
 class Reports:
-    """The reports of one session; `mic_cursor` tells the newest sample of its mic."""
+    """The reports of one session."""
 
-    def __init__(self, session_id: str, report: Report, mic_cursor: Callable[[], int]) -> None:
+    def __init__(self, session_id: str, report: Report) -> None:
         self._id = session_id
         self._report = report
-        self._mic_cursor = mic_cursor
 
     def leg_changed(self, leg: Leg, state: State) -> None:
         """The caller's connection of the moment is in another state."""
@@ -55,8 +52,8 @@ class Reports:
         """Nothing has come for a while; the operator alone hears of it."""
         log.warning("nothing has come from the caller of %s for 2 s", self._id)
 
-    def caller_said(self, data: Any, cursor: int | None = None) -> bool:
-        """An app message came, by default now; False when it is none."""
+    def caller_said(self, data: Any, cursor: int) -> bool:
+        """An app message came at a mic cursor; False when it is none."""
         unread = isinstance(data, Unread)
         if unread:
             data = str(data)
@@ -64,8 +61,6 @@ class Reports:
             check_data(data)
         except ProtocolError:
             return False
-        if cursor is None:
-            cursor = self._mic_cursor()
         self._report(AppMessage(session=self._id, data=data, cursor=cursor, unread=unread))
         return True
 
@@ -75,13 +70,13 @@ class Reports:
         raw = data.encode() if isinstance(data, str) else data
         self._report(RawMessage(session=self._id, data=raw, text=text, cursor=cursor))
 
-    def track_changed(self, receiver_index: int, enabled: bool) -> None:
-        """The caller has muted a track, or not any more."""
+    def track_changed(self, receiver_index: int, enabled: bool, cursor: int) -> None:
+        """The caller has muted a track, or not any more, at a mic cursor."""
         self._report(
             TrackStatus(
                 session=self._id,
                 receiver_index=receiver_index,
                 enabled=enabled,
-                cursor=self._mic_cursor(),
+                cursor=cursor,
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,9 +18,10 @@ from workers import stats
 from workers.background import Background
 from workers.held_messages import HeldMessages
 from workers.reports import Reports
+from workers.said import Said
 from workers.sounds import Sounds
 from workers.totals import Totals
-from workers.webrtc.data_channel import as_read
+from workers.webrtc.data_channel import MAX_READ_CHARACTERS, as_read
 from workers.webrtc.peer import Peer, State
 from workers.webrtc.receiver import Receiver
 from workers.webrtc.sender import Sender
@@ -79,7 +81,8 @@ class Session:
         # Offers and candidates are carried out one at a time, in the order they came.
         self.signaling = asyncio.Lock()
         self._clock = clock
-        self._reports = Reports(session_id, report, self._mic_cursor)
+        self._reports = Reports(session_id, report)
+        self._said = Said()
         self._held = HeldMessages(session_id)
         self._flush_ack = 0
         self._flushes = stats.Flushes()
@@ -110,7 +113,7 @@ class Session:
             receiver=Receiver(self._clock, self._mic_grew, sender.heard),
             on_state=self._leg_changed,
             on_message=self._caller_said,
-            on_track_status=self._reports.track_changed,
+            on_track_status=self._track_changed,
             clock=self._clock,
             on_silent=self._reports.caller_silent,
             on_remains=self._on_remains,
@@ -212,6 +215,8 @@ class Session:
 
     def _leg_changed(self, leg: Leg, state: State) -> None:
         if leg is self.leg:
+            if state in ("lost", "closed"):  # what it said before comes before
+                self.dropped_messages += self._said.end()
             self._reports.leg_changed(leg, state)
 
     def _caller_wrote(self, text: str | bytes, cursor: int) -> None:
@@ -220,6 +225,19 @@ class Session:
         self._caller_said(as_read(text), cursor)
 
     def _caller_said(self, data: Any, cursor: int | None = None) -> None:
+        cursor = self._mic_cursor() if cursor is None else cursor
+        size = len(data) if isinstance(data, str | bytes) else MAX_READ_CHARACTERS
+        self._hear(partial(self._tell_said, data, cursor), size)
+
+    def _track_changed(self, receiver_index: int, enabled: bool) -> None:
+        told = partial(self._reports.track_changed, receiver_index, enabled, self._mic_cursor())
+        self._hear(told, 0)
+
+    def _hear(self, tell: Callable[[], object], size: int) -> None:
+        if not self._said.add(tell, size):
+            self.dropped_messages += 1
+
+    def _tell_said(self, data: Any, cursor: int) -> None:
         if not self._reports.caller_said(data, cursor) and self.leg is not None:
             self.leg.data.malformed += 1
 
@@ -334,6 +352,7 @@ class Session:
 
     def settle(self, now_ns: int) -> None:
         """Behind everybody's packets: answer flushes, free held messages, ring the bell."""
+        self._said.beat()
         rings = self.rings
         if rings is None:
             return

@@ -10,11 +10,13 @@ import pytest
 
 import workers.session
 from ipc.audio_ring import RingSpec, WorkerRing
+from ipc.messages import AppMessage, LegState, Message, TrackStatus
 from ipc.segment import names_of, new_name
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.held_messages import MAX_HELD_BYTES
 from workers.rings import Rings
+from workers.said import MAX_WAITING, SHARE
 from workers.session import Session
 from workers.webrtc.data_channel import MAX_TEXT_BYTES
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from workers.udp_mux import UdpMux
 
 FAR = 10**6
+# What the session of the moment has told the engine.
+TOLD: list[Message] = []
 
 
 @pytest.fixture
@@ -31,8 +35,9 @@ async def session(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Sessio
     FakePeer.gate.set()
     monkeypatch.setattr(workers.session, "Peer", FakePeer)
     mux = cast("UdpMux", SimpleNamespace(received=0, dropped={}))
-    session = Session("s_1", clock, lambda _message: None, mux)
+    session = Session("s_1", clock, lambda message: TOLD.append(message), mux)
     await session.answer("one", restart=False)
+    TOLD.clear()
     return session
 
 
@@ -41,6 +46,39 @@ async def attach(session: Session) -> Rings:
     session.offer_rings(rings)
     await session.attach_rings(1)
     return rings
+
+
+# -- what a caller says -----------------------------------------------------------------------
+
+
+async def test_a_flood_of_words_reaches_the_engine_beat_by_beat_and_in_order(
+    session: Session,
+) -> None:
+    (peer,) = FakePeer.made
+    for number in range(2 * SHARE):
+        peer.callbacks["on_message"](number)
+    peer.callbacks["on_track_status"](0, False)
+    assert [told.data for told in TOLD if isinstance(told, AppMessage)] == [*range(SHARE)]
+    for _ in range(2):
+        session.settle(0)
+    assert [told.data for told in TOLD if isinstance(told, AppMessage)] == [*range(2 * SHARE)]
+    session.settle(0)
+    assert isinstance(TOLD[-1], TrackStatus)
+    assert session.dropped_messages == 0
+
+
+async def test_words_before_the_end_are_told_before_it_and_those_beyond_bounds_are_counted(
+    session: Session,
+) -> None:
+    (peer,) = FakePeer.made
+    for number in range(SHARE + 2):
+        peer.callbacks["on_message"](number)
+    peer.callbacks["on_state"](peer, "closed")
+    assert [getattr(told, "data", told) for told in TOLD[:-1]] == [*range(SHARE + 2)]
+    assert isinstance(TOLD[-1], LegState)
+    for number in range(MAX_WAITING + 3):
+        peer.callbacks["on_message"](number)
+    assert session.dropped_messages == 3
 
 
 # -- messages that wait for their sample ------------------------------------------------------
