@@ -20,7 +20,7 @@ from av import AudioFrame
 
 from tests.fakes.audio import FRAME, HZ, Samples, level_db, pitch_hz, tone_source
 from tests.fakes.serve import NO_TLS
-from tests.support import DEADLINE_S
+from tests.support import DEADLINE_S, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -362,3 +362,5 @@ class FakeCaller:
                 samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
                 self._frames.append(samples.mean(axis=1).astype(np.int16))
                 self._pulse()
+                # Frames that have waited come at once: whoever listens looks at each of them.
+                await turn()

@@ -26,7 +26,7 @@ from av import AudioCodecContext, CodecContext, Packet  # noqa: E402
 from tests.fakes.audio import level_db, pitch_hz  # noqa: E402
 from tests.fakes.caller import FakeCaller  # noqa: E402
 
-READY_DEADLINE_S = 40.0
+READY_DEADLINE_S = 90.0
 SETTLE_S = 2.0
 LOUD_DB = -40.0
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE_FILE = ROOT / "engine" / "__main__.py"
-START_DEADLINE_S = 40.0
+START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 30.0
 # Everything is plain HTTP: loading the authorities of the world takes 20 ms a client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -238,11 +238,10 @@ def test_bundle_only_sections_with_port_0_are_served(client: httpx.Client) -> No
     assert [port != 0 for _, port, _ in offers.summary(response.json()["sdp"])] == [True, True]
 
 
-def test_an_offer_with_mdns_candidates_is_answered_at_once(client: httpx.Client) -> None:
+def test_an_offer_with_mdns_candidates_is_answered(client: httpx.Client) -> None:
     mdns = offers.audio("0", extra=[f"a={offers.MDNS}"])
     response = post(client, offers.offer(mdns, offers.data("1")))
     assert response.status_code == 200
-    assert response.elapsed.total_seconds() < 4
 
 
 def test_unknown_paths_and_methods_have_a_code(client: httpx.Client) -> None:

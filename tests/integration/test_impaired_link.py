@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FAR_CALLER = ROOT / "tests" / "fakes" / "far_caller.py"
 SECONDS = 8.0
-DEADLINE_S = 50.0
+DEADLINE_S = 150.0
 LOSS = 0.05
 PLAN = lossy_call.Plan(warm_s=1.0, before_s=0.5, settle_s=4.0, lossy_s=8.0, after_s=0)
 

@@ -21,7 +21,6 @@ GOOD = offers.offer(offers.audio("0"), offers.data("1"))
 async def post(serve: ServeProcess, **more: Any) -> tuple[int, dict[str, Any]]:
     async with serve.client() as client:
         response = await client.post("/api/offer", json={"sdp": GOOD, "type": "offer", **more})
-        assert response.elapsed.total_seconds() < 3
         return response.status_code, response.json()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HZ = 48_000
 # Two ticks, and one for the tail of the codec.
 SLACK_FRAMES = 3
+PLAYS = 16
 MEDIA = pytest.mark.parametrize("media", ["shm", "zmq"])
 
 
@@ -32,11 +33,12 @@ async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
 
     @bot.session
     async def speak(session: Session) -> None:
-        await session.play(tone(500, 45_000))
+        playing = asyncio.create_task(session.play(tone(500, 10 * HZ)))
         async for _ in session.audio():
             if session.position >= 12_000:
                 break
         flushed.append(await session.flush())
+        await playing
         await session.wait_closed()
 
     async with (
@@ -49,7 +51,7 @@ async def test_a_flush_cuts_within_two_ticks_of_what_it_reports(
         heard = loud_frames(caller.heard())
     sent_frames = flushed[0].cursor / FRAME
     assert flushed[0].exact
-    assert 12_000 <= flushed[0].cursor < 45_000
+    assert 12_000 <= flushed[0].cursor < 10 * HZ
     assert sent_frames - SLACK_FRAMES <= heard <= sent_frames + SLACK_FRAMES
 
 
@@ -79,7 +81,7 @@ async def test_a_play_that_waits_for_room_ends_with_the_flush_and_says_what_was_
     played, flush = results[0]
     assert HZ // 2 <= flush.cursor < 2 * HZ
     assert played.start == 0
-    assert flush.cursor < played.end < 5 * HZ, "the ring holds one second, the rest waited"
+    assert flush.cursor <= played.end < 5 * HZ, "the ring holds one second, the rest waited"
     assert played.cut == 5 * HZ - flush.cursor
 
 
@@ -175,10 +177,15 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
 
     @bot.session
     async def speak(session: Session) -> None:
-        plays = [await session.play(tone(500, 12_000), mark=str(n)) for n in range(4)]
-        marks = [play.mark for play in plays if play.mark is not None]
-        await marks[0]
+        first = await session.play(tone(500, 12_000), mark="0")
+        # More than the ring holds, so that some of it is cut however late we are.
+        rest = asyncio.gather(
+            *(session.play(tone(500, 12_000), mark=str(n)) for n in range(1, PLAYS))
+        )
+        assert first.mark is not None
+        await first.mark
         flushed = await session.flush(fade_ms=10)
+        marks = [play.mark for play in (first, *await rest) if play.mark is not None]
         done.append(([(await mark).played for mark in marks], flushed))
         await session.wait_closed()
 
@@ -190,9 +197,9 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
         await caller.hears_silence(0.3)
     played, flushed = done[0]
     assert flushed.exact
-    assert 12_000 < flushed.cursor < 36_000
+    assert 12_000 < flushed.cursor < PLAYS * 12_000
     assert flushed.cursor % FRAME == 480, "whole packets, and 10 ms that fade"
-    assert played == [12_000 * (n + 1) <= flushed.cursor for n in range(4)]
+    assert played == [12_000 * (n + 1) <= flushed.cursor for n in range(PLAYS)]
     assert flushed.cursor - 20_000 < flushed.heard < flushed.cursor
 
 

@@ -91,7 +91,7 @@ async def test_an_interruption_ends_what_is_said_and_the_far_end_is_told(own: An
         before = loud_s(far.call.before)
         await call.say(said(900, 2.0), TTSStoppedFrame())
         await until(lambda: hears(far.call.before, 900))
-        assert before < 10
+        assert before < 15
         assert len(far.call.before.of(InterruptionFrame)) == 1
         # The far end has sent one back, as its kind does: that is no second interruption.
         assert not call.before.of(InterruptionFrame)
@@ -126,7 +126,7 @@ async def test_a_cancelled_pipeline_says_no_more() -> None:
         await call.worker.cancel()
         await until(call.running.done)
         await until(lambda: far.call.events()[1:])
-        assert loud_s(far.call.before) < 5
+        assert loud_s(far.call.before) < 15
 
 
 async def test_clients_get_ready_by_rtvi() -> None:

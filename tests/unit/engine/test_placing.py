@@ -45,7 +45,7 @@ from tests.support import turn, until
 
 
 async def ended(session: Session) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await session.closed.wait()
     return session.reason
 

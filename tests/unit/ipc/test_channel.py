@@ -266,7 +266,7 @@ async def test_a_handler_may_close_its_own_channel(server: Side, client: Side) -
     server.channel._on_request = close
     request = asyncio.create_task(client.channel.request(Beat(number=1), timeout_s=0.1))
 
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), 30)
 
     with pytest.raises(BackbeatError):
         await request

@@ -142,7 +142,7 @@ async def test_closed_is_told_once_and_ends_every_wait(
     waiting = asyncio.create_task(session.wait_played())
     session.ended("first")
     session.ended("second")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*tasks, waiting)
         assert not (await flushing).exact
         await asyncio.gather(playing, return_exceptions=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from workers.webrtc.receiver import Receiver
 
 HERE = "127.0.0.1"
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 class Clock(MonotonicClock):

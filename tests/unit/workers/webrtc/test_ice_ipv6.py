@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HERE, HERE_6 = "127.0.0.1", "::1"
 CLOCK = MonotonicClock()
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 class Media:

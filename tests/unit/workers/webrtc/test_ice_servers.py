@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 CLOCK = MonotonicClock()
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workers.udp_mux import Address
 
 HERE = "127.0.0.1"
-DEADLINE_S = 10
+DEADLINE_S = 30
 CHECKS = 100_000
 SLOT_NS = 2 * NS_PER_MS
 SLOTS = 100

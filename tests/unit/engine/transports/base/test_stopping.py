@@ -54,7 +54,7 @@ async def run(pipeline: Pipeline, out: Out, value: int, *, stop: bool) -> None:
     await task.queue_frame(OutputAudioRawFrame(bytes([value]) * 1920, 24_000, 1))
     await until(lambda: len(out.written) == before + 1920)
     await task.queue_frame(StopFrame() if stop else EndFrame())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await running
 
 

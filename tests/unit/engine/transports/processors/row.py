@@ -73,7 +73,7 @@ async def running(
         yield task
         if ends:
             await task.cancel()
-        await asyncio.wait_for(run, 5)
+        await asyncio.wait_for(run, 30)
     finally:
         if not run.done():
             run.cancel()

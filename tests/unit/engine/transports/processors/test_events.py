@@ -162,7 +162,7 @@ async def test_a_handler_may_clean_up_the_object_that_called_it() -> None:
 
     await bell.ring()
 
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 30)
 
 
 async def test_handlers_that_hang_do_not_pile_up(
@@ -280,7 +280,7 @@ async def test_a_task_does_not_wait_for_its_own_end(caplog: pytest.LogCaptureFix
         await manager.cancel_task(task)
 
     task = manager.create_task(itself(), "itself")
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
 
     assert not task.cancelled()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
