@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from engine.sdk.arity import positional
-from ipc.errors import ConfigError
+from ipc.errors import ConfigError, SessionClosed
 
 log = logging.getLogger("backbeat.bot")
 
@@ -112,5 +112,7 @@ class Events:
             result = handler(*arguments)
             if inspect.isawaitable(result):
                 await result
+        except SessionClosed:  # the caller left while it was at work
+            log.debug("an event handler of session %s was cut short", self._session_id)
         except Exception:
             log.exception("an event handler of session %s failed", self._session_id)

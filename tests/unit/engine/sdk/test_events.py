@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from engine.sdk.events import MAX_RUNNING, Events
+from ipc.errors import ConfigError, SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,3 +25,19 @@ async def test_the_end_is_told_however_many_messages_came_before_it() -> None:
     await events.settle(1.0)
     assert heard == [*range(MAX_RUNNING), "gone"]
     assert events.dropped == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "levels"), [(SessionClosed("it ended"), []), (ConfigError("wrong"), ["ERROR"])]
+)
+async def test_a_handler_that_the_end_overtakes_has_not_failed(
+    error: Exception, levels: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(_message: object) -> None:
+        raise error
+
+    events = Events("s_1")
+    events.add("message", answer)
+    events.fire("message", "hello")
+    await events.settle(1.0)
+    assert [record.levelname for record in caplog.records] == levels
