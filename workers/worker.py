@@ -77,6 +77,9 @@ DIALOGUE_NS = NS_PER_S
 # Speech comes over WebSockets in chunks of two frames or so. With many sessions it is taken in once
 # a frame, not in each slot: that costs the worker less, and its bots half as much.
 HEAR_NS = 18 * NS_PER_MS
+# A worker with more to do than it can gives up frames, and then sleeps for a moment: who never
+# sleeps at real-time priority is ended by the kernel (`priority.SPIN_LIMIT_US`).
+BREATH_S = 0.001
 # WebSockets are drained until so shortly before the next slot.
 DRAIN_RESERVE_NS = NS_PER_MS
 
@@ -193,11 +196,13 @@ class Worker:
     def _tick(self) -> None:
         if self._stopping.is_set():
             return
-        clock = self._clock
+        clock, missed_frames = self._clock, self._pacer.missed_frames
         try:
             due_ns = self._pacer.run(clock.now_ns())
         finally:
             self._timer.arm(self._pacer.due_ns)
+        if self._pacer.missed_frames > missed_frames:
+            time.sleep(BREATH_S)
         at_frame = self._pacer.at_frame
         self._ropes.ring(waiting=at_frame)
         if at_frame and self._streams is not None:
