@@ -179,6 +179,7 @@ async def test_a_worker_that_gives_up_frames_sleeps_lest_the_kernel_ends_it(
     parts._garbage.collect = lambda _now_ns, _gap_ns, _sessions: None
     parts._gate = Gate(asyncio.get_running_loop(), clock, lambda: worker._pacer.due_ns)
     parts._sockets, parts._hear_ns, parts._dialogue_until_ns = FakeSockets(), 0, 0
+    parts._say_beat = lambda _now_ns: None
     session = worker._new_session(ID)
     clock.advance_ms((worker._pacer.due_ns - clock.now_ns()) // NS_PER_MS + late_ms)
     worker._tick()
