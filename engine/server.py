@@ -16,6 +16,7 @@ from engine.bot_processes import BotProcesses
 from engine.bots import BotHandle, Bots
 from engine.config import MAX_PORT
 from engine.http import app
+from engine.http.connections import BoundedProtocol
 from engine.sessions import Sessions
 from engine.supervisor import Supervisor, WorkerHandle
 from ipc.clock import Clock, MonotonicClock
@@ -181,6 +182,7 @@ class Engine:
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=HTTP_GRACE_S,
+            http=BoundedProtocol,
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
