@@ -43,6 +43,9 @@ MAX_UNSENT_BYTES = 1 << 20
 MAX_UNANSWERED_BYTES = 4 << 20
 # The kernel must not swallow seconds of speech that a flush could not reach any more.
 SEND_BUFFER_BYTES = 32 << 10
+# Over so long the frames of one connection are counted.
+COUNTED_S = 10
+COUNTED_NS = COUNTED_S * NS_PER_S
 NEVER_NS = 1 << 62
 HEAD_END = b"\r\n\r\n"
 UTF8 = codecs.getincrementaldecoder("utf-8")
@@ -68,7 +71,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """With `data_is_life` whatever comes counts as much as the answer to a ping.
 
-        Who sends more than `max_frames_per_s` (0: any number) is not listened to any longer.
+        Who sends more than `max_frames_per_s` (0: any number) is not listened to any longer. They
+        are counted over ten seconds: what a network has held up comes at once.
         """
         self.protocol = protocol
         self._sockets = sockets
@@ -93,8 +97,8 @@ class Connection(asyncio.Protocol):
         self._received: deque[bytes] = deque()
         # Whether all that is left of it is a frame's beginning that does not say its length yet.
         self._incomplete = False
-        self._max_frames_per_s = max_frames_per_s
-        self._second = self._frames = 0
+        self._max_frames = max_frames_per_s * COUNTED_S
+        self._span = self._frames = 0
         self._waiting_bytes = 0
         self._paused = False
         self._lost = False
@@ -264,11 +268,11 @@ class Connection(asyncio.Protocol):
         return data[:size], count
 
     def _count(self, frames: int, now_ns: int) -> None:
-        second = now_ns // NS_PER_S
-        if second != self._second:
-            self._second, self._frames = second, 0
+        span = now_ns // COUNTED_NS
+        if span != self._span:
+            self._span, self._frames = span, 0
         self._frames += frames
-        if self._max_frames_per_s and self._frames > self._max_frames_per_s:
+        if self._max_frames and self._frames > self._max_frames:
             self.end("too_many_messages", CloseCode.POLICY_VIOLATION)
 
     def resume(self) -> None:

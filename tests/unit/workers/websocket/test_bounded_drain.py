@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from websockets.frames import Opcode
 
 from tests.fakes.websocket_wire import Wire, frame
-from workers.websocket.connection import MAX_DRAIN_FRAMES
+from workers.websocket.acceptor import MAX_FRAMES_PER_S
+from workers.websocket.connection import COUNTED_S, MAX_DRAIN_FRAMES
 from workers.websocket.sockets import Sockets
 
 
@@ -53,17 +55,33 @@ async def test_an_end_within_a_head_is_a_lost_connection() -> None:
 
 
 async def test_who_sends_too_many_messages_is_not_listened_to_any_longer() -> None:
-    wire = Wire(max_frames_per_s=50)
+    wire = Wire(max_frames_per_s=5)
     for _ in range(3):
-        wire.arrive(50 * frame(Opcode.BINARY, b""))
+        wire.arrive(5 * COUNTED_S * frame(Opcode.BINARY, b""))
         wire.settle()
-        wire.clock.advance_ms(1_000)
-    assert (len(wire.messages), wire.ends) == (150, [])
-    wire.arrive(100 * frame(Opcode.PING, b"") + frame(Opcode.BINARY, b"late"))
+        wire.clock.advance_ms(1_000 * COUNTED_S)
+    assert (len(wire.messages), wire.ends) == (15 * COUNTED_S, [])
+    wire.arrive(6 * COUNTED_S * frame(Opcode.PING, b"") + frame(Opcode.BINARY, b"late"))
     wire.settle()
     assert wire.ends == ["too_many_messages"]
-    assert len(wire.messages) == 150
+    assert len(wire.messages) == 15 * COUNTED_S
     assert wire.connection.close_code == 1008
+
+
+@pytest.mark.parametrize(("per_s", "stall_s"), [(100, 0), (100, 5), (375, 0), (375, 5)])
+async def test_speech_in_small_pieces_passes_also_after_a_network_that_stood_still(
+    per_s: int, stall_s: int
+) -> None:
+    wire = Wire(max_frames_per_s=MAX_FRAMES_PER_S)
+    piece = per_s * frame(Opcode.BINARY, bytes(16))
+    for second in range(2 * COUNTED_S):
+        if second >= stall_s:
+            for _ in range(stall_s + 1 if second == stall_s else 1):
+                wire.arrive(piece)
+                wire.settle()
+        wire.clock.advance_ms(1_000)
+    assert wire.ends == []
+    assert len(wire.messages) == 2 * COUNTED_S * per_s
 
 
 async def test_a_message_of_countless_fragments_takes_no_more_room_than_its_bytes() -> None:
