@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.frames import CloseCode
 
-from ipc.errors import MalformedMessage
-from ipc.frames import InputAudioRawFrame
-from workers.webrtc.data_channel import MAX_TEXT_BYTES
+from workers.websocket.caller_receiver import CallerReceiver
 from workers.websocket.peer import WebsocketPeer
-from workers.websocket.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workers.websocket.connection import Connection
+    from workers.websocket.receiver import Receiver
     from workers.websocket.wire import Wire
 
 # What the network did; everything else was said by the caller or is its fault.
@@ -34,24 +32,6 @@ CODES = {
     "bot_error": CloseCode.INTERNAL_ERROR,
     "internal": CloseCode.INTERNAL_ERROR,
 }
-
-
-class CallerReceiver(Receiver):
-    """Audio into the mic ring, the texts of app messages to the bot, nothing else."""
-
-    def _take_other(self, message: str | bytes, now_ns: int) -> None:
-        """A message of the caller's that is not plain audio of the usual kind."""
-        try:
-            found = self._wire.hear(message)
-        except MalformedMessage:
-            self.malformed += 1
-            return
-        if isinstance(found, InputAudioRawFrame):
-            self._take_frame(found, now_ns)
-        elif found is not None and len(found) <= MAX_TEXT_BYTES:
-            self._pass_on(found, now_ns)
-        else:
-            self.malformed += 1
 
 
 class CallerPeer(WebsocketPeer):

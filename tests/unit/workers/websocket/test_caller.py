@@ -18,7 +18,8 @@ from ipc.websocket import Websocket
 from tests.fakes.rings import rings
 from tests.fakes.websocket_wire import FakeTransport, client_frame, frames_of
 from tests.support import until
-from workers.websocket.caller import CallerPeer, CallerReceiver
+from workers.websocket.caller import CallerPeer
+from workers.websocket.caller_receiver import CallerReceiver
 from workers.websocket.connection import Connection
 from workers.websocket.wire import Wire
 
