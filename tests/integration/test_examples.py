@@ -30,7 +30,7 @@ async def test_talk_speaks_its_whole_recording_and_hangs_up(runtime_dir: Path) -
     spoken = _envelope(read_wav(EXAMPLES / "hello.wav"))
     async with (
         ServeProcess(runtime_dir, "--bot", "engine.examples.talk:bot") as serve,
-        FakeCaller(serve.url, silence_source()) as caller,
+        FakeCaller((await serve.settled()).url, silence_source()) as caller,
     ):
         await caller.until(lambda: caller.left, "the bot hangs up")
         heard = _envelope(caller.heard())
@@ -44,7 +44,7 @@ async def test_talk_speaks_its_whole_recording_and_hangs_up(runtime_dir: Path) -
 async def test_talk_stops_in_the_middle_when_it_is_interrupted(runtime_dir: Path) -> None:
     async with (
         ServeProcess(runtime_dir, "--bot", "engine.examples.talk:bot") as serve,
-        FakeCaller(serve.url, silence_source()) as caller,
+        FakeCaller((await serve.settled()).url, silence_source()) as caller,
     ):
         await caller.until(lambda: len(caller.heard()) > HZ, "a second of the call")
         await caller.until(lambda: caller.channel_open, "the data channel opens")

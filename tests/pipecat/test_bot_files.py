@@ -38,6 +38,7 @@ def kind_told(caller: FakeCaller | WebsocketCaller) -> str:
 async def test_a_bot_file_greets_and_echoes(which: str, changed: Path, runtime_dir: Path) -> None:
     file = GREETER if which == "as_it_is" else changed
     async with ServeProcess(runtime_dir, "--bot", str(file)) as serve:
+        await serve.settled()
         for _ in range(2):
             caller = FakeCaller(serve.url, tone_source(440), request_data={"name": "Ada"})
             async with caller:
