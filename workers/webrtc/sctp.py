@@ -49,7 +49,7 @@ KEPT_A_UNIT = 16
 # What is left of it while a packet is read; among the attributes of its association.
 LEFT = "_work_left"
 # What aiortc raises at packets that break the protocol.
-BROKEN = (AssertionError, IndexError, KeyError, ValueError, struct.error)
+BROKEN = (AssertionError, IndexError, KeyError, TypeError, ValueError, struct.error)
 
 
 async def _receive(transport: RTCSctpTransport, chunk: DataChunk, take: Take) -> None:

@@ -298,4 +298,11 @@ async def test_a_packet_that_breaks_the_protocol_costs_the_channels_and_no_more(
 ) -> None:
     await caller.send_packet(broken)
     assert caller.closed
+    await caller.send_packet(broken)  # nor afterwards
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_data_before_its_beginning_costs_no_more_either(caller: Caller) -> None:
+    caller.transport._last_received_tsn = None
+    await caller.send_packet(ForwardTsnChunk())
+    assert caller.closed
