@@ -59,7 +59,7 @@ def processors() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test after its directory; long ones come first."""
+    """Mark each test after its directory; the last ones are short."""
     for item in items:
         if not item.path.is_relative_to(TESTS):
             continue
@@ -67,9 +67,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if kind not in KINDS:
             raise pytest.UsageError(f"{item.path} lies in none of tests/{{{','.join(KINDS)}}}")
         item.add_marker(kind)
-    # So that nobody waits in the end for one who has begun a long test last. The order among
+    # So that nobody waits in the end for one who has begun a long test last. Until then both
+    # alternate: long ones wait for sound, and leave the processors to others. The order among
     # those of a kind stays by chance.
-    items.sort(key=_is_short)
+    long = [item for item in items if not _is_short(item)]
+    short = [item for item in items if _is_short(item)]
+    between = len(short) * 9 // 10 // max(1, len(long))
+    for number, item in enumerate(long):
+        begin = number * (between + 1)
+        items[begin] = item
+        items[begin + 1 : begin + 1 + between] = short[number * between : (number + 1) * between]
+    items[len(long) * (between + 1) :] = short[len(long) * between :]
 
 
 def _is_short(item: pytest.Item) -> bool:
