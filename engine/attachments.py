@@ -1,6 +1,6 @@
 """How a session gets its bot: rings made by the worker, offered to a bot, attached by it.
 
-The mechanism; which bot is asked, how often and for how long is decided in `engine.sessions`.
+The mechanism; which bot is asked, how often and for how long is decided in `engine.bot_search`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Callers:
             await _given_up(session)
             raise
         self._sessions.begin(session)
-        self._sessions.keep(session, self._sessions.attach(session, opened))
+        self._sessions.find_bot(session, opened)
         return session.id
 
     async def _come_back(self, session: Session, worker: WorkerHandle, caller: int) -> str:

@@ -1,21 +1,23 @@
 """Sessions: one conversation each, from the caller's first offer to `closed(reason)`.
 
-A session outlives the worker, leg or bot that serves it. Its states and the allowed
-transitions are the table in `engine.session`; whatever happens goes through `_move`, and
-`close` may be called by anyone at any time: it reports `closed` exactly once.
+A session outlives the worker, leg or bot that serves it: `engine.legs` and `engine.bot_search`
+decide what becomes of it then. Its states and the allowed transitions are the table in
+`engine.session`; whatever happens goes through `_move`, and `close` may be called by anyone at
+any time: it reports `closed` exactly once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from engine.attachments import Attachments
+from engine.bot_search import BotSearch
 from engine.callers import Callers
 from engine.dialling import Dialling
+from engine.legs import Legs
 from engine.moving import Moving
 from engine.placing import Placing
 from engine.registry import Registry
@@ -24,7 +26,6 @@ from engine.supervisor import Supervisor, WorkerHandle, WorkerState
 from ipc.errors import (
     BackbeatError,
     MalformedMessage,
-    NoBot,
     SessionNotFound,
     StateError,
     UnknownMessage,
@@ -32,24 +33,19 @@ from ipc.errors import (
 )
 from ipc.messages import (
     Answer,
-    AppMessage,
     Candidate,
     Candidates,
     CloseSession,
     Configure,
     Connected,
-    Disconnected,
     GetStats,
-    LegState,
     Message,
     Offer,
     Ok,
-    RawMessage,
     RingOpened,
     SendMessage,
     SessionClosed,
     Stats,
-    TrackStatus,
 )
 from ipc.wire import check_data
 
@@ -63,8 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["TRANSITIONS", "Session", "Sessions", "State"]
 
 log = structlog.get_logger(__name__)
-
-RETRY_S = 0.2
 
 
 class Sessions:
@@ -82,6 +76,8 @@ class Sessions:
         self._placing = Placing(self, self._attachments, self._dialling)
         self.callers = Callers(settings, self, self._attachments, self._moving, supervisor)
         self._known = Registry(engine_id, settings.max_sessions)
+        self._search = BotSearch(settings, self, self._attachments, bots, self._known)
+        self._legs = Legs(settings, self, self._attachments, self._dialling, self._known)
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -136,7 +132,7 @@ class Sessions:
             raise cause from None
         answer, opened = answering.result(), opening.result()
         self.begin(session)
-        self.keep(session, self.attach(session, opened))
+        self.find_bot(session, opened)
         return answer, session.pc_id
 
     async def add_candidates(self, pc_id: str, candidates: list[Candidate]) -> None:
@@ -169,7 +165,7 @@ class Sessions:
     def begin(self, session: Session) -> None:
         """A new session's caller has its answer: it has so long to connect."""
         self._move(session, State.CONNECTING)
-        self._set_deadline(session, session.connect_s, session.unreached)
+        self.set_deadline(session, session.connect_s, session.unreached)
 
     def rename(self, session: Session) -> None:
         """A new `pc_id`; the one before leads here until the caller has connected."""
@@ -220,68 +216,19 @@ class Sessions:
 
     # -- the bot's side -------------------------------------------------------------------
 
+    def find_bot(self, session: Session, opened: RingOpened) -> None:
+        """Have a bot attach: first the one that it has, for which rings were `opened`."""
+        self.keep(session, self._search.attach(session, opened))
+
     def bot_gone(self, bot: BotHandle, reason: str) -> None:
         """A bot process ended: hold its calls for the next one of that name, unless it said so."""
-        for session_id in [*bot.sessions, *bot.placed]:
-            session = self._known.get(session_id)
-            # A session that is being offered to it hears of it by the failing offer.
-            if session is None or not (session.listening or session.placed):
-                continue
-            # Nobody else speaks for a caller whom a bot without room of its own has placed.
-            alone = session.placed and not (bot.hello.capacity and session.was_attached)
-            if reason == "bot_left" or alone:
-                self.close(session, reason)
-                continue
-            self._interrupt(session)
-            session.listening = session.attached = session.stranded = session.placed = False
-            session.bot = None
-            log.warning("session_without_bot", session=session.id, reason=reason)
-            self.keep(session, self._reattach(session))
-
-    async def _reattach(self, session: Session) -> None:
-        """Wait for bots of the session's name until one has attached or the hold is over."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._settings.resume_s
-        try:
-            while True:
-                bot = await self._bots.wait_for(session.bot_name, until - loop.time())
-                if not session.lost_worker:
-                    self._attachments.assign(session, bot)
-                    if await self._attachments.attach(session, bot, None):
-                        self.bot_attached(session, bot)
-                        return
-                await asyncio.sleep(RETRY_S)
-        except NoBot:
-            self.close(session, "bot_gone")
-        except BackbeatError as error:
-            self.fail(session, error)
-
-    async def attach(self, session: Session, opened: RingOpened) -> None:
-        """Offer the session to one bot after the other until one has attached.
-
-        `opened` are the rings that were made for the first of them.
-        """
-        tried: set[str] = set()
-        rings: RingOpened | None = opened
-        try:
-            while session.bot is not None:
-                bot = session.bot
-                tried.add(bot.id)
-                if await self._attachments.attach(session, bot, rings):
-                    self.bot_attached(session, bot)
-                    return
-                rings = None
-                self._attachments.assign(session, self._bots.choose(session.bot_name, tried))
-        except NoBot:
-            self.close(session, "no_bot")
-        except BackbeatError as error:
-            self.fail(session, error)
+        self._search.gone(bot, reason)
 
     def bot_attached(self, session: Session, bot: BotHandle) -> None:
         """The bot has rings: tell it what it has missed, and the caller what it has said."""
         knows, session.listening, session.stranded = session.listening, True, False
         if session.leg == "connected":
-            self._go_live(session)
+            self.go_live(session)
         if not knows:
             for status in session.tracks.values():
                 self._bots.notify(bot, status)
@@ -298,7 +245,8 @@ class Sessions:
         log.error("session_failed", session=session.id, code=error.code, error=error.message)
         self.close(session, error.code)
 
-    def _tell_bot(self, session: Session, message: Message) -> None:
+    def tell_bot(self, session: Session, message: Message) -> None:
+        """Its bot, or who will be: what nobody hears is kept, bounded."""
         if session.bot is not None and session.listening:
             self._bots.notify(session.bot, message)
             return
@@ -348,83 +296,29 @@ class Sessions:
 
     def worker_message(self, worker: WorkerHandle, message: Message) -> None:
         """A notification of a worker about one of its sessions."""
-        if not isinstance(message, LegState | AppMessage | RawMessage | TrackStatus):
-            raise UnknownMessage(f"the engine does not take {type(message).__name__} of a worker")
-        session = self._known.get(message.session)
-        if session is None or session.worker is not worker:
-            return  # it closed while this was under way
-        if isinstance(message, LegState):
-            self._leg_changed(session, message)
-            return
-        if isinstance(message, TrackStatus):
-            session.tracks[message.receiver_index] = message
-            if not session.listening:
-                return  # the next bot is told the newest status of each track
-        self._tell_bot(session, message)
+        self._legs.message(worker, message)
 
     def worker_gone(self, worker: WorkerHandle) -> None:
         """A worker process ended: its callers may come to another, those still dialling anew."""
-        for session_id in list(worker.sessions):
-            session = self._known.get(session_id)
-            if session is not None and session.was_connected and not session.over:
-                self.strand(session, worker.reason)
-            elif session is not None:
-                self.close(session, worker.reason)
+        self._legs.gone(worker)
 
     def strand(self, session: Session, reason: str) -> None:
         """Its worker does not carry it any more: its caller may come to another."""
-        session.worker.sessions.discard(session.id)
-        session.homeless = True
-        session.stranded |= session.attached
-        session.attached = False
-        self._attachments.unlink(session)
-        if session.leg != "lost":
-            self._leg_changed(session, LegState(session=session.id, state="lost", reason=reason))
-        self._set_deadline(session, self._settings.resume_s, reason)
-        if session.websocket is not None:
-            self.keep(session, self._dialling.again(session))
-
-    def _leg_changed(self, session: Session, message: LegState) -> None:
-        before, session.leg = session.leg, message.state
-        log.info("leg", session=session.id, state=message.state)
-        if session.placed and session.listening:
-            self._tell_bot(session, message)
-        if message.state == "connecting":
-            self._set_deadline(session, session.connect_s, session.unreached)
-        elif message.state == "connected":
-            self._known.forget_former(session)
-            kept = [told for told in session.kept if not isinstance(told, Disconnected)]
-            session.kept = deque(kept, maxlen=MAX_KEPT)
-            if session.leaving:
-                self.close(session, session.leaving)
-            elif session.stranded:  # it comes for its rings before the call goes on
-                self._set_deadline(session, self._settings.bot_stall_s, "bot_stalled")
-            elif session.listening:
-                self._go_live(session)
-        elif message.state == "lost" and before != "lost":  # once, if it never came back in
-            if not session.was_connected:
-                self.close(session, session.unreached)
-                return
-            self._interrupt(session)
-            reason = message.reason or "lost"
-            self._tell_bot(session, Disconnected(session=session.id, reason=reason))
-            resume_s = session.resume_s or self._settings.resume_s
-            self._set_deadline(session, resume_s, "lost")
-        elif message.state == "closed":
-            self._tell_bot(session, Disconnected(session=session.id, reason=message.reason))
-            self.close(session, message.reason)
+        self._legs.strand(session, reason)
 
     # -- states ---------------------------------------------------------------------------
 
-    def _go_live(self, session: Session) -> None:
-        self._set_deadline(session, None, "")
+    def go_live(self, session: Session) -> None:
+        """Its caller and its bot are both here."""
+        self.set_deadline(session, None, "")
         if session.state is State.LIVE:
             return  # the caller came back on a new connection before anybody missed it
         self._move(session, State.LIVE)
-        self._tell_bot(session, Connected(session=session.id, resumed=session.was_connected))
+        self.tell_bot(session, Connected(session=session.id, resumed=session.was_connected))
         session.was_connected = True
 
-    def _interrupt(self, session: Session) -> None:
+    def interrupt(self, session: Session) -> None:
+        """Its caller or its bot is away: it is live no more until they are back."""
         if session.state is State.LIVE:
             self._move(session, State.INTERRUPTED)
 
@@ -436,7 +330,8 @@ class Sessions:
         log.info("session", session=session.id, state=state.value, reason=session.reason)
         session.state = state
 
-    def _set_deadline(self, session: Session, after_s: float | None, reason: str) -> None:
+    def set_deadline(self, session: Session, after_s: float | None, reason: str) -> None:
+        """End it after so long, in place of an earlier deadline; None: not at all."""
         if session.deadline is not None:
             session.deadline.cancel()
             session.deadline = None
@@ -458,7 +353,7 @@ class Sessions:
             return
         session.reason = reason
         self._move(session, State.CLOSING)
-        self._set_deadline(session, None, "")
+        self.set_deadline(session, None, "")
         self._known.hide(session)
         task = asyncio.create_task(self._close(session), name="session close")
         self._closing.add(task)
