@@ -31,7 +31,8 @@ class Hearing(Signaling):
 
     def __init__(self, session_id: str, line: Line, pc_id: str, shape: OpenMedia) -> None:
         super().__init__(session_id, line, pc_id, shape)
-        # Who waits for anything but room in the speaker ring.
+        # Who waits for speech; and for anything else but room in the speaker ring.
+        self._hearers = Waiters()
         self._waiters = Waiters()
         self._due: deque[tuple[int, Callable[[], None]]] = deque()
         self._readers = 0
@@ -73,7 +74,7 @@ class Hearing(Signaling):
                     if ring.mic_waiting() < count:
                         if self.closed:  # only now: what was said before the end is heard
                             return
-                        await self._waiters.changed()
+                        await self._hearers.changed()
                         continue
                 read = ring.mic_view(count) if zero_copy else ring.read_mic(count)
                 if read is None:  # the worker has skipped what was there
@@ -141,7 +142,7 @@ class Hearing(Signaling):
         heard = media.ring.mic_written
         if heard != self._heard:
             self._heard = heard
-            self._waiters.wake()
+            self._hearers.wake()
 
     def _at(self, cursor: int, deliver: Callable[[], None]) -> None:
         """Deliver an event where it happened in the caller's speech, at most 100 ms late."""

@@ -306,6 +306,7 @@ class Session(Hearing):
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
         self._writers.wake()
+        self._hearers.wake()
         self._waiters.wake()
 
     def beat(self, now_ns: int) -> None:

@@ -284,6 +284,26 @@ async def test_a_bell_for_the_mic_is_asked_for_only_while_somebody_waits(
     assert media.worker.mic_want == NEVER
 
 
+async def test_who_waits_for_the_end_is_not_woken_by_every_word(
+    session: Session, media: MemoryMedia
+) -> None:
+    heard: list[int] = []
+
+    async def hear() -> None:
+        heard.extend([frame.cursor async for frame in session.audio()])
+
+    ending, hearing = asyncio.ensure_future(session.wait_closed()), asyncio.ensure_future(hear())
+    await until(lambda: media.worker.mic_want == 320, what="the wish")
+    (waiter,) = session._waiters._waiting
+    media.hear(640)
+    session.look()
+    await until(lambda: media.worker.mic_want == 960, what="the next wish")
+    assert session._waiters._waiting == [waiter]
+    session.ended("over")
+    await asyncio.gather(ending, hearing)
+    assert heard == [0, 320]
+
+
 # -- statistics -----------------------------------------------------------------------------
 
 
