@@ -75,8 +75,9 @@ CLOSE_DEADLINE_S = 0.5
 FEW_SESSIONS = 8
 DIALOGUE_NS = NS_PER_S
 # Speech comes over WebSockets in chunks of two frames or so. With many sessions it is taken in once
-# a frame, not in each slot: that costs the worker less, and its bots half as much.
-HEAR_NS = 18 * NS_PER_MS
+# a frame, when the bells ring that could wait: that costs the worker less than each slot, and its
+# bots half as much. After a frame in which there was no time for it, as soon as there is.
+HEAR_NS = 22 * NS_PER_MS
 # A worker with more to do than it can gives up frames, and then sleeps for a moment: who never
 # sleeps at real-time priority is ended by the kernel (`priority.SPIN_LIMIT_US`).
 BREATH_S = 0.001
@@ -213,6 +214,7 @@ class Worker:
         now_ns = clock.now_ns()
         few = not self._mux.busy or len(self._sessions) < FEW_SESSIONS
         self._mux.watch(few or now_ns < self._dialogue_until_ns)
+        self._sockets.reading.watch(len(self._sessions) < FEW_SESSIONS)
         if now_ns >= self._beat.due_ns:
             self._say_beat(now_ns)
         # An input uses up the gap: then only what cannot wait is collected.
@@ -226,7 +228,8 @@ class Worker:
         """In each slot, when all have sent: what has come, and what has not."""
         self._mux.drain()
         now_ns = self._clock.now_ns()
-        if now_ns >= self._hear_ns or len(self._sessions) < FEW_SESSIONS:
+        few = len(self._sessions) < FEW_SESSIONS
+        if few or self._pacer.at_frame or now_ns >= self._hear_ns:
             self._sockets.drain(now_ns, self._slot_is_over)
             # What is left is for the next slot.
             self._hear_ns = 0 if self._sockets.waiting else now_ns + HEAR_NS

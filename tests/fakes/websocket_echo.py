@@ -18,6 +18,7 @@ from tests.support import DEADLINE_S
 from workers.gate import Gate
 from workers.websocket.acceptor import Acceptor
 from workers.websocket.dialer import dial
+from workers.websocket.reading import Reading
 from workers.websocket.sockets import Drained, Sockets
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PromptSockets(Sockets):
         # Not as the base does: it reads the authorities of the world, for 20 ms.
         self.tls = NO_TLS
         self._waiting = {}
+        self.reading = Reading()
         self._clock = clock
         self._due = False
 

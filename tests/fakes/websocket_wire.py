@@ -59,7 +59,12 @@ class Wire:
     """An open end, a client's unless told, what it said, and slots that a test runs."""
 
     def __init__(
-        self, *, max_size: int | None = 1 << 16, as_server: bool = False, **options: Any
+        self,
+        transport: FakeTransport | None = None,
+        *,
+        max_size: int | None = 1 << 16,
+        as_server: bool = False,
+        **options: Any,
     ) -> None:
         self.clock = ManualClock()
         self.waiting: dict[Drained, None] = {}
@@ -74,7 +79,7 @@ class Wire:
             self.clock,
             **options,
         )
-        self.transport = FakeTransport()
+        self.transport = transport or FakeTransport()
         self.connection.connection_made(self.transport)
         self.messages: list[str | bytes] = []
         self.ends: list[str] = []

@@ -281,11 +281,11 @@ class _Waiting(asyncio.Protocol):
         if transport is None or self._lost or transport.is_closing():
             return Refusal(400, "gone", "the caller has left")
         transport.set_protocol(connection)
+        transport.resume_reading()  # of what comes after this; the connection may stop it again
         connection.connection_made(transport)
         peer.take(connection)
         if self._data:
             connection.data_received(self._data)
-        transport.resume_reading()
         return None
 
     def answer(self, refusal: Refusal) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
@@ -37,6 +38,8 @@ MAX_RECEIVED_BYTES = 256 << 10
 MAX_DRAIN_BYTES = 64 << 10
 MAX_DRAIN_FRAMES = 32
 PIECE_BYTES = 16 << 10
+# What one slot reads of one connection.
+MAX_READS = MAX_DRAIN_BYTES // PIECE_BYTES
 # What may wait for a server that does not read: then messages are refused.
 MAX_UNSENT_BYTES = 1 << 20
 # With the answers to its pings, which cannot be refused: then it is given up.
@@ -101,6 +104,9 @@ class Connection(asyncio.Protocol):
         self._span = self._frames = 0
         self._waiting_bytes = 0
         self._paused = False
+        # Its descriptor while the slots read it, and not the loop; -1 for what only the loop can.
+        self._descriptor = -1
+        self._in_slots = False
         self._lost = False
         self._reason = ""
         self._ended = False
@@ -153,6 +159,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """No more will come; what has come is still handled."""
         self._lost = True
+        self._leave_slots()
         self._incomplete = False
         if self._aborting is not None:
             self._aborting.cancel()
@@ -196,7 +203,52 @@ class Connection(asyncio.Protocol):
         self._packs = bool(self.protocol.extensions)
         if self._ping_interval_ns:
             self._ping_due_ns = self._clock.now_ns() + self._ping_interval_ns
+        self._descriptor = _descriptor(self._transport)
+        if self._descriptor >= 0 and not self._lost and not self._closing:
+            self._sockets.reading.join(self, self._descriptor)
         self._sockets.add(self)
+
+    # -- who reads ----------------------------------------------------------------------------
+
+    def read_in_slots(self, on: bool) -> None:
+        """Whether the slots read the socket from now on, by `receive`, or the loop."""
+        self._in_slots = on
+        self._regulate()
+
+    def _regulate(self) -> None:
+        transport = self._transport
+        if transport is None or self._lost or transport.is_closing():
+            return
+        if self._in_slots or self._paused:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    def receive(self) -> bool:
+        """In a slot: take what has come, if the loop does not; whether more may be there."""
+        transport = self._transport
+        for _ in range(MAX_READS):
+            # The number of a socket that was closed may be another's by now.
+            if not self._in_slots or self._paused or transport is None or transport.is_closing():
+                return False
+            try:
+                data = os.read(self._descriptor, PIECE_BYTES)
+            except BlockingIOError:
+                return False
+            except OSError:
+                data = b""
+            if not data:  # the loop, which finds the same, ends it
+                self._leave_slots()
+                return False
+            self.data_received(data)
+            if len(data) < PIECE_BYTES:
+                return False
+        return True
+
+    def _leave_slots(self) -> None:
+        if self._descriptor >= 0:
+            self._sockets.reading.leave(self)
+            self._descriptor = -1
 
     # -- in the slots -------------------------------------------------------------------------
 
@@ -244,8 +296,7 @@ class Connection(asyncio.Protocol):
         self._look_at_state()
         if self._paused and self._waiting_bytes < MAX_RECEIVED_BYTES // 2:
             self._paused = False
-            if self._transport is not None and not self._lost:
-                self._transport.resume_reading()
+            self._regulate()
         return bool(self._events) or bool(self._received and not self._incomplete)
 
     def _cut(self, data: bytes, frames: int) -> tuple[bytes, int]:
@@ -340,6 +391,8 @@ class Connection(asyncio.Protocol):
         if self._pinged_ns:
             since_ns = max(self._pinged_ns, self._heard_ns if self._data_is_life else 0)
             overdue = now_ns - since_ns >= self._ping_timeout_ns
+            if overdue:
+                self.receive()
             # The answer may be among what has come and was not handled yet.
             waits = self._events or (self._received and not self._incomplete)
             if overdue and not waits:
@@ -371,18 +424,20 @@ class Connection(asyncio.Protocol):
         """Send a message; False when the connection is not open or too much waits already."""
         if not self.is_open or self.unsent_bytes > MAX_UNSENT_BYTES:
             return False
-        if isinstance(message, str):
-            data = message.encode()
-            self.protocol.send_text(data)
-        elif not self._packs and self._transport is not None:
+        transport = self._transport
+        if isinstance(message, bytes) and not self._packs and transport is not None:
             data = message
-            key = self._masks.take() if self._masks is not None else b""
-            if not self._transport.is_closing():
-                self._transport.write(binary(data, key))
+            if not transport.is_closing():
+                masks = self._masks
+                transport.write(binary(data, masks.take() if masks is not None else b""))
         else:
-            data = message
-            self.protocol.send_binary(data)
-        self._write()
+            if isinstance(message, str):
+                data = message.encode()
+                self.protocol.send_text(data)
+            else:
+                data = message
+                self.protocol.send_binary(data)
+            self._write()
         self.sent += 1
         self.sent_bytes += len(data)
         return True
@@ -421,6 +476,7 @@ class Connection(asyncio.Protocol):
         self.is_full = lambda: False
         self._reason = self._reason or "closed"
         self._closing = True
+        self._leave_slots()
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason)
             self._write()
@@ -476,6 +532,14 @@ def _limit(protocol: ClientProtocol | ServerProtocol) -> int | None:
     """Bytes that a message may have; the library has renamed it."""
     found: int | None = getattr(protocol, "max_message_size", getattr(protocol, "max_size", 0))
     return found
+
+
+def _descriptor(transport: asyncio.Transport | None) -> int:
+    """Of the socket, whose bytes are the messages'; -1 when there is TLS between, or no socket."""
+    if transport is None or transport.get_extra_info("sslcontext") is not None:
+        return -1
+    found = transport.get_extra_info("socket")
+    return int(found.fileno()) if found is not None else -1
 
 
 def _ns(seconds: float | None) -> int:

@@ -1,7 +1,8 @@
 """What all WebSockets of a worker share: the TLS context, and the list of those to drain.
 
 Nothing is handled when it comes. A connection that received bytes says so here, and the
-worker drains it in its next slot, when all that are due have sent.
+worker drains it in its next slot, when all that are due have sent. With many sessions the
+slots read the sockets, too (`workers.websocket.reading`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ipc.errors import ConfigError
 from workers.audio.swresample import libswresample
+from workers.websocket.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +46,12 @@ class Sockets:
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"tls_ca_file: {error}", code="tls_ca_file") from error
         self._waiting: dict[Drained, None] = {}
+        self.reading = Reading()
 
     @property
     def waiting(self) -> bool:
         """Whether there is something to handle."""
-        return bool(self._waiting)
+        return bool(self._waiting) or self.reading.left
 
     def add(self, connection: Drained) -> None:
         """It has received something."""
@@ -59,6 +62,7 @@ class Sockets:
 
         When the slot is over (`is_late`), those that are left come first in the next one.
         """
+        self.reading.receive(is_late)
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}

@@ -12,6 +12,7 @@ import workers.worker
 from ipc.bell import BellRopes
 from ipc.clock import NS_PER_MS
 from ipc.messages import Offer, OpenRing, WorkerSettings
+from tests.fakes.paced import Fake
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.beat import Beat
@@ -19,6 +20,7 @@ from workers.gate import Gate
 from workers.overdue import Overdue
 from workers.pacer import Pacer
 from workers.sounds import Sounds
+from workers.websocket.reading import Reading
 from workers.worker import Worker
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class FakeSockets:
     def __init__(self) -> None:
         self.drained = 0
         self.waiting = False
+        self.reading = Reading()
 
     def drain(self, _now_ns: int, _is_late: object) -> None:
         self.drained += 1
@@ -133,21 +136,43 @@ def test_websockets_of_many_sessions_are_heard_once_a_frame_and_what_is_left_at_
     parts = cast("Any", worker)
     parts._sockets, parts._hear_ns = sockets, 0
     parts._mux.drain = lambda: None
+    pacer = Pacer(clock.now_ns(), on_fault=lambda _session: None, drain=worker._take_in)
+    pacer.add(Fake())
+    parts._pacer = pacer
 
     def slots(count: int) -> int:
         before = sockets.drained
         for _ in range(count):
-            clock.advance_ms(4)
-            worker._take_in()
+            clock.advance_ms((pacer.due_ns - clock.now_ns()) / NS_PER_MS)
+            pacer.run(clock.now_ns())
         return sockets.drained - before
 
     assert slots(50) == 50  # of few sessions, in each slot
     parts._sessions = {str(number): SimpleNamespace(arriving=None) for number in range(8)}
-    assert slots(5) <= 1
-    assert slots(50) == 10
+    slots(5)
+    for _ in range(10):
+        assert slots(5) == 1
+        assert pacer.at_frame  # when the bells ring that could wait
     sockets.waiting = True
     slots(5)  # the frame that is on
     assert slots(50) == 50
+
+
+def test_after_a_frame_without_time_for_it_websockets_are_heard_in_the_next_slot(
+    worker: Worker, clock: ManualClock
+) -> None:
+    sockets = FakeSockets()
+    parts = cast("Any", worker)
+    parts._sockets, parts._hear_ns = sockets, 0
+    parts._mux.drain = lambda: None
+    parts._pacer = SimpleNamespace(at_frame=False)
+    parts._sessions = {str(number): SimpleNamespace(arriving=None) for number in range(8)}
+    worker._take_in()
+    assert sockets.drained == 1
+    for ms, drained in ((16, 1), (4, 1), (4, 2), (16, 2)):
+        clock.advance_ms(ms)
+        worker._take_in()
+        assert sockets.drained == drained
 
 
 async def test_a_session_wakes_a_worker_that_rests(worker: Worker, clock: ManualClock) -> None:
