@@ -24,7 +24,7 @@ import psutil
 from ipc import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAK_VARIABLE = "LEAK_CHECK_TEST"
@@ -89,6 +89,29 @@ def wait_until(
             raise AssertionError(f"{what} did not come true within {timeout_s:g} s")
         pause.wait(pause_s)
         pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
+
+
+@contextlib.contextmanager
+def standing_still() -> Iterator[list[float]]:
+    """Each time of 0.1 s or more in which nothing ran here, in s: what real time owes nobody."""
+    still: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        last_s = time.monotonic()
+        while not done.wait(LONGEST_POLL_S):
+            now_s = time.monotonic()
+            if now_s - last_s >= 0.1:
+                still.append(now_s - last_s)
+            last_s = now_s
+
+    watching = threading.Thread(target=watch, name="standing still", daemon=True)
+    watching.start()
+    try:
+        yield still
+    finally:
+        done.set()
+        watching.join()
 
 
 def pattern(cursor: int, count: int, channels: int = 1) -> bytes:
