@@ -8,17 +8,15 @@ from struct import pack
 from typing import Any
 
 import aiortc.rtcsctptransport
-import pytest
 from aiortc.rtcsctptransport import RTCSctpTransport
 from google_crc32c import value as crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import LoopErrors
+from tests.support import LoopErrors, turn
 from workers.webrtc import sctp
 from workers.webrtc.sctp import MAX_CHUNKS, MAX_STREAMS
 
-pytestmark = pytest.mark.timeout(180)
 BEGIN = 1_000
 HOOKS = ("_receive_data_chunk", "_handle_data", "_mark_received", "_send_sack")
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
@@ -87,10 +85,10 @@ async def work(packets: list[bytes]) -> None:
     for body in packets:
         head = pack("!HHL", 5_000, 5_000, transport._local_verification_tag)
         await transport._handle_data(head + pack("<L", crc32c(head + bytes(4) + body)) + body)
-        await asyncio.sleep(0)
+        await turn()
         streams = transport._inbound_streams
         assert len(streams) <= MAX_STREAMS + 65
         assert sum(len(stream.reassembly) for stream in streams.values()) <= 2 * MAX_CHUNKS
     transport._set_state(transport.State.CLOSED)
-    await asyncio.sleep(0)
+    await turn()
     assert errors.seen == []
