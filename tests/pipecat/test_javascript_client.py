@@ -14,9 +14,7 @@ from tests.fakes.pipecat_page import LARGE, MIC_HZ, bundle, calling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A browser takes most of a processor: there are no more than two at a time.
-BY_WEBRTC = pytest.mark.xdist_group("browser")
-BY_WEBSOCKET = pytest.mark.xdist_group("browser, websocket")
+pytestmark = pytest.mark.xdist_group("browser")
 
 BOT = Path(__file__).resolve().parent / "bots" / "answering.py"
 IMPORT = "from pipecat.runner.utils import create_transport"
@@ -49,7 +47,6 @@ def changed(tmp_path: Path) -> Path:
     return path
 
 
-@BY_WEBRTC
 @pytest.mark.parametrize("transport", [STOCK, OURS])
 async def test_client_and_pipeline_hear_each_other_and_exchange_messages(
     transport: str,
@@ -81,7 +78,6 @@ async def test_client_and_pipeline_hear_each_other_and_exchange_messages(
         await client.idle()
 
 
-@BY_WEBRTC
 async def test_a_client_calls_a_pipeline_five_times_in_a_row(
     changed: Path, runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +98,6 @@ async def test_a_client_calls_a_pipeline_five_times_in_a_row(
         assert len(sessions) == 5
 
 
-@BY_WEBRTC
 async def test_a_pipeline_goes_on_through_a_new_connection_and_another_worker(
     changed: Path, runtime_dir: Path, namespace: str, bundled: Path, tmp_path: Path
 ) -> None:
@@ -133,7 +128,6 @@ async def test_a_pipeline_goes_on_through_a_new_connection_and_another_worker(
         assert await client.said("onDisconnected") == []
 
 
-@BY_WEBSOCKET
 @pytest.mark.parametrize("transport", [STOCK_WEBSOCKET, OUR_WEBSOCKET])
 async def test_a_client_over_websocket_calls_a_pipeline_twice(
     transport: str,

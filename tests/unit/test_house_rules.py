@@ -119,3 +119,18 @@ def test_every_test_has_the_marker_of_its_directory_and_no_other(
 
     assert request.node.nodeid in marked
     assert wrong == []
+
+
+def test_every_group_of_tests_is_known_to_the_scheduler(request: pytest.FixtureRequest) -> None:
+    """Which knows names, not markers: a group must be named in so many words in its module."""
+    from tests.conftest import group_of
+
+    marked = {
+        item.nodeid.partition("::")[0]: mark.args
+        for item in request.session.items
+        for mark in item.iter_markers("xdist_group")
+    }
+
+    assert {path: (group_of(path),) for path in marked} == marked
+    assert group_of("tests/integration/test_http_input.py") == "http input"
+    assert group_of("tests/unit/ipc/test_clock.py") == ""
