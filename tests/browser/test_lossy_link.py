@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.xdist_group("browser")
 
 PLAN = lossy_call.Plan(
     warm_s=1.0, before_s=1.5, settle_s=1.0, redundant_s=15.0, lossy_s=8.0, after_s=0
