@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
 from typing import Literal
+
+from ipc.clock import NS_PER_S
 
 Wanted = Literal["auto", "none"]
 FIFO_PRIORITY = 5
@@ -17,6 +20,9 @@ NICE = -10
 # A worker that spins for so long without ever sleeping is a fault that would hang the core:
 # the kernel ends it, and a spare takes its place. Well above the longest start of a library.
 SPIN_LIMIT_US = 3_000_000
+# One with just as much to do as it can never sleeps either: it is made to, well before.
+AWAKE_NS = NS_PER_S // 4
+BREATH_S = 0.001
 
 
 def raise_priority(wanted: Wanted) -> str:
@@ -47,3 +53,25 @@ def _nice() -> str:
         os.setpriority(os.PRIO_PROCESS, 0, min(before, NICE))
     now = os.getpriority(os.PRIO_PROCESS, 0)
     return f"nice {now}" if now < before else ""
+
+
+class Breath:
+    """Has a thread that is never idle sleep now and then, lest the kernel ends it."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._sleeps, self._slept_ns = _sleeps(), now_ns
+
+    def take(self, now_ns: int) -> None:
+        """To be called some times a second: sleep for a moment if it has not for long."""
+        sleeps = _sleeps()
+        if sleeps == self._sleeps >= 0 and now_ns - self._slept_ns >= AWAKE_NS:
+            time.sleep(BREATH_S)
+            sleeps = _sleeps()
+        if sleeps != self._sleeps:
+            self._sleeps, self._slept_ns = sleeps, now_ns
+
+
+def _sleeps() -> int:
+    """How often this thread has given up its processor by itself; -1 where nobody counts that."""
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return resource.getrusage(who).ru_nvcsw if who is not None else -1

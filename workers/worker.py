@@ -54,7 +54,7 @@ from workers.garbage import Garbage
 from workers.gate import Gate
 from workers.overdue import Overdue
 from workers.pacer import Pacer
-from workers.priority import raise_priority
+from workers.priority import Breath, raise_priority
 from workers.rings import Rings
 from workers.session import Session
 from workers.sound_loader import SoundLoader
@@ -78,9 +78,6 @@ DIALOGUE_NS = NS_PER_S
 # a frame, when the bells ring that could wait: that costs the worker less than each slot, and its
 # bots half as much. After a frame in which there was no time for it, as soon as there is.
 HEAR_NS = 22 * NS_PER_MS
-# A worker with more to do than it can gives up frames, and then sleeps for a moment: who never
-# sleeps at real-time priority is ended by the kernel (`priority.SPIN_LIMIT_US`).
-BREATH_S = 0.001
 # WebSockets are drained until so shortly before the next slot.
 DRAIN_RESERVE_NS = NS_PER_MS
 
@@ -190,6 +187,7 @@ class Worker:
         self._beat = Beat(
             self._pacer, now_ns, every_ms=settings.beat_ms, resting_ms=settings.resting_beat_ms
         )
+        self._breath = Breath(now_ns)
         self._priority = raise_priority(settings.priority)
         log.info("the pacer's priority: %s", self._priority)
         self._timer.arm(self._pacer.due_ns)
@@ -197,13 +195,11 @@ class Worker:
     def _tick(self) -> None:
         if self._stopping.is_set():
             return
-        clock, missed_frames = self._clock, self._pacer.missed_frames
+        clock = self._clock
         try:
             due_ns = self._pacer.run(clock.now_ns())
         finally:
             self._timer.arm(self._pacer.due_ns)
-        if self._pacer.missed_frames > missed_frames:
-            time.sleep(BREATH_S)
         at_frame = self._pacer.at_frame
         self._ropes.ring(waiting=at_frame)
         if at_frame and self._streams is not None:
@@ -217,6 +213,7 @@ class Worker:
         self._sockets.reading.watch(len(self._sessions) < FEW_SESSIONS)
         if now_ns >= self._beat.due_ns:
             self._say_beat(now_ns)
+            self._breath.take(now_ns)
         # An input uses up the gap: then only what cannot wait is collected.
         gap_ns = 0 if self._gate else due_ns - now_ns
         self._gate.open()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from workers import priority
+
+if TYPE_CHECKING:
+    from ipc.clock import ManualClock
 
 
 class Machine:
@@ -85,3 +89,71 @@ def test_a_process_that_says_it_has_a_rung_really_stands_on_it() -> None:
     if rung.startswith("nice"):
         assert rung == f"nice {nice}"
     assert thread_is_normal == "True"
+
+
+class Thread:
+    """How often it slept, by itself and because it was made to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, counted: bool = True) -> None:
+        self.by_itself = self.made_to = 0
+        patch.setattr(priority, "_sleeps", lambda: self.by_itself + self.made_to if counted else -1)
+        patch.setattr("workers.priority.time.sleep", self.sleep)
+
+    def sleep(self, _seconds: float) -> None:
+        self.made_to += 1
+
+
+def breathe(clock: ManualClock, thread: Thread, *, sleeps_each: int) -> None:
+    """For ten seconds, 20 times a second; it sleeps by itself in each so-manieth; 0: in none."""
+    breath = priority.Breath(clock.now_ns())
+    for turn in range(200):
+        if sleeps_each and turn % sleeps_each == 0:
+            thread.by_itself += 1
+        breath.take(clock.now_ns())
+        clock.advance_ms(50)
+
+
+def test_who_never_sleeps_is_made_to_several_times_a_second(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = Thread(monkeypatch)
+    breathe(clock, thread, sleeps_each=0)
+    assert thread.made_to == 39
+
+
+def test_who_sleeps_now_and_then_is_left_alone(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = Thread(monkeypatch)
+    breathe(clock, thread, sleeps_each=5)
+    assert thread.made_to == 0
+
+
+def test_where_sleeps_are_not_counted_nobody_is_made_to(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = Thread(monkeypatch, counted=False)
+    breathe(clock, thread, sleeps_each=0)
+    assert thread.made_to == 0
+
+
+@pytest.mark.parametrize("breathes", [True, False])
+def test_the_kernel_ends_who_spins_and_never_sleeps_but_not_who_takes_breath(
+    breathes: bool,
+) -> None:
+    program = (
+        "import time\nfrom workers import priority\n"
+        "priority.SPIN_LIMIT_US = 500_000\n"
+        "print(priority.raise_priority('auto'), flush=True)\n"
+        "breath = priority.Breath(time.monotonic_ns())\n"
+        f"end = time.thread_time() + {0.8 if breathes else 2.0}\n"
+        "while time.thread_time() < end:\n"
+        f"    if {breathes}: breath.take(time.monotonic_ns())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.stdout.startswith("fifo"):
+        assert done.returncode == (0 if breathes else -signal.SIGXCPU), done.stderr
+    else:
+        assert done.returncode == 0

@@ -16,7 +16,6 @@ from tests.fakes.paced import Fake
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.beat import Beat
-from workers.gate import Gate
 from workers.overdue import Overdue
 from workers.pacer import Pacer
 from workers.sounds import Sounds
@@ -186,27 +185,4 @@ async def test_a_session_wakes_a_worker_that_rests(worker: Worker, clock: Manual
     session = worker._new_session(ID)
     assert timer.due_ns == pacer.due_ns == clock.now_ns() + pacer.slot_ns
     assert worker._beat.due_ns <= pacer.due_ns
-    await session.close("end")
-
-
-@pytest.mark.parametrize(("late_ms", "breaths"), [(0, 0), (30, 0), (50, 1)])
-async def test_a_worker_that_gives_up_frames_sleeps_lest_the_kernel_ends_it(
-    worker: Worker,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-    late_ms: int,
-    breaths: int,
-) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("workers.worker.time", SimpleNamespace(sleep=slept.append))
-    parts = cast("Any", worker)
-    parts._mux.busy, parts._mux.watch = False, lambda _watching: None
-    parts._garbage.collect = lambda _now_ns, _gap_ns, _sessions: None
-    parts._gate = Gate(asyncio.get_running_loop(), clock, lambda: worker._pacer.due_ns)
-    parts._sockets, parts._hear_ns, parts._dialogue_until_ns = FakeSockets(), 0, 0
-    parts._say_beat = lambda _now_ns: None
-    session = worker._new_session(ID)
-    clock.advance_ms((worker._pacer.due_ns - clock.now_ns()) // NS_PER_MS + late_ms)
-    worker._tick()
-    assert len(slept) == breaths
     await session.close("end")
