@@ -78,8 +78,8 @@ async def test_speaking_events_follow_the_playing() -> None:
         await until(lambda: call.after.of(BotStoppedSpeakingFrame))
         assert sent_s(call) >= 3.0
         kinds = (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
-        upstream = call.before.of(*kinds)
-        assert [type(frame) for frame in upstream] == [*kinds]
+        await until(lambda: len(call.before.of(*kinds)) == 2)  # upstream
+        assert [type(frame) for frame in call.before.of(*kinds)] == [*kinds]
         await until(lambda: call.after.of(TTSStoppedFrame))
         # The events are system frames and may overtake audio in a processor's queue.
         order = call.after.of(TTSAudioRawFrame, TTSStoppedFrame)
