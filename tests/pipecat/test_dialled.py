@@ -174,7 +174,7 @@ async def test_speaking_and_recorders_follow_what_has_left(own: Any) -> None:
     async with Far() as far, Dialled(far.uri, serializer=serializer) as call:
 
         def passed_s() -> float:
-            return sum(frame.num_frames for frame in call.after.of(TTSAudioRawFrame)) / OUT_HZ
+            return float(sum(f.num_frames for f in call.after.of(TTSAudioRawFrame)) / OUT_HZ)
 
         for turn in (1, 2):
             await call.say(said(600, 1.0), TTSStoppedFrame())
