@@ -113,28 +113,24 @@ def breathe(clock: ManualClock, thread: Thread, *, sleeps_each: int) -> None:
         clock.advance_ms(50)
 
 
+@pytest.mark.parametrize(
+    ("sleeps_each", "counted", "made_to"),
+    [
+        pytest.param(0, True, 39, id="never idle"),
+        pytest.param(5, True, 0, id="idle now and then"),
+        pytest.param(0, False, 0, id="nobody counts"),
+    ],
+)
 def test_who_never_sleeps_is_made_to_several_times_a_second(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    sleeps_each: int,
+    counted: bool,
+    made_to: int,
 ) -> None:
-    thread = Thread(monkeypatch)
-    breathe(clock, thread, sleeps_each=0)
-    assert thread.made_to == 39
-
-
-def test_who_sleeps_now_and_then_is_left_alone(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    thread = Thread(monkeypatch)
-    breathe(clock, thread, sleeps_each=5)
-    assert thread.made_to == 0
-
-
-def test_where_sleeps_are_not_counted_nobody_is_made_to(
-    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    thread = Thread(monkeypatch, counted=False)
-    breathe(clock, thread, sleeps_each=0)
-    assert thread.made_to == 0
+    thread = Thread(monkeypatch, counted=counted)
+    breathe(clock, thread, sleeps_each=sleeps_each)
+    assert thread.made_to == made_to
 
 
 @pytest.mark.parametrize("breathes", [True, False])
