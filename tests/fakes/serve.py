@@ -77,6 +77,8 @@ class ServeProcess:
             *("--runtime-dir", str(runtime_dir), "--ice-address", "127.0.0.1"),
             *("--port", str(port), "--workers", str(workers), "--priority", "none"),
             *("--spare-workers", str(spares)),  # each costs a second of CPU
+            # A core may be taken away for seconds: whoever was on it neither hangs nor is gone.
+            *("--worker-stall-ms", "10000", "--bot-accept-s", "20"),
             *options,
         ]
         self._env = dict(env) if env is not None else None

@@ -39,8 +39,9 @@ async def test_a_worker_that_dies_or_hangs_is_replaced_and_the_others_go_on(
     runtime_dir: Path, number: signal.Signals, reason: str
 ) -> None:
     events: Events = []
+    options = ("--bots", "0", "--worker-stall-ms", "3000")
     async with (
-        ServeProcess(runtime_dir, "--bots", "0", workers=2, spares=1) as serve,
+        ServeProcess(runtime_dir, *options, workers=2, spares=1) as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
     ):
         await serve.settled(workers=2)

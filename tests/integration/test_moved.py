@@ -118,8 +118,9 @@ async def test_a_placed_session_moves_with_its_queued_speech_marks_and_messages(
 
 async def test_a_hung_worker_is_as_good_as_dead(runtime_dir: Path) -> None:
     events: Events = []
+    options = ("--bots", "0", "--worker-stall-ms", "3000")
     async with (
-        ServeProcess(runtime_dir, "--bots", "0", spares=1) as serve,
+        ServeProcess(runtime_dir, *options, spares=1) as serve,
         serving(watching_bot(events), serve.endpoint) as bot,
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
