@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ipc.clock import NS_PER_S
 from ipc.errors import ConfigError, Overloaded
+from workers.mux_transport import MuxTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ DRAINED = 16
 # Reading ends this long before the next slot: whoever sends is not kept waiting.
 QUIET_NS = 100_000
 MAX_TRANSACTIONS = 4_096
+# What waits has not been read to its end for so many slots (0.1 s): it will not be, and is old.
+BACKLOG_SLOTS = 25
 # How much of one leg's may wait at the gate.
 MAX_WAITING = 32
 # An address whose leg has heard nothing for so long may be taken by another one.
@@ -83,54 +86,6 @@ class Receiving(Protocol):
         ...
 
 
-class MuxTransport:
-    """What an aioice socket takes for a datagram transport of its own."""
-
-    def __init__(self, mux: UdpMux, sock: socket.socket, protocol: Receiving) -> None:
-        self._mux = mux
-        self._socket = sock
-        self._protocol = protocol
-        self._closed = False
-        self.waiting = 0
-        self.send_media: Callable[[bytes | memoryview, Address], bool] = self._send_now
-
-    def sendto(self, data: bytes, address: Address) -> None:
-        """Send STUN or DTLS."""
-        if data[0] == 0 and data[1] == 1:  # a request: its response finds the way back
-            self._mux.asked(data[8:20], self._protocol)
-        self._send_now(data, address)
-
-    def _send_now(self, data: bytes | memoryview, address: Address) -> bool:
-        try:
-            self._socket.sendto(data, address)
-        except OSError:  # a full socket, an unreachable peer, a closed port: the packet is lost
-            self._mux.dropped["send"] += 1
-            return False
-        return True
-
-    def is_closing(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What asyncio's transports tell of themselves."""
-        if name == "sockname":
-            return self._socket.getsockname()
-        return default
-
-    def close(self) -> None:
-        """Nothing more comes or goes."""
-        if not self._closed:
-            self._closed = True
-            self.send_media = _nowhere
-            self._mux.forget(self._protocol)
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
-
-
-def _nowhere(_data: bytes | memoryview, _address: Address) -> bool:
-    return False
-
-
 class UdpMux:
     """The sockets of a worker and the way from each datagram to its leg."""
 
@@ -157,6 +112,8 @@ class UdpMux:
         self.dropped: Counter[str] = Counter()
         self.received = 0
         self.watching = False
+        # By local address, the slots since everything that had come was read.
+        self._behind: Counter[str] = Counter()
 
     # -- sockets ----------------------------------------------------------------------------
 
@@ -285,7 +242,12 @@ class UdpMux:
             return  # nobody calls this way: the loop tells when somebody does
         for address, sock in self._sockets.items():
             now_ns = self._clock.now_ns()
-            if self._read(sock, address, DRAINED, now_ns + (self._due_ns() - now_ns) // 2):
+            until_ns = now_ns + (self._due_ns() - now_ns) // 2
+            self._behind[address] += 1
+            if self._behind[address] > BACKLOG_SLOTS:
+                self._behind[address] = 0
+                self._shed(sock, address, until_ns)
+            elif self._read(sock, address, DRAINED, until_ns):
                 self._read_on(sock, address)
 
     def _readable(self, sock: socket.socket, local: str) -> None:
@@ -321,7 +283,24 @@ class UdpMux:
                 else:
                     self._other(local, bytes(buffer[:length]), address[:2])
             return True
+        self._behind[local] = 0
         return False
+
+    def _shed(self, sock: socket.socket, local: str, until_ns: int) -> None:
+        """Drop the media that waits: there is more than we can serve, and it must not get late.
+
+        What has been in the socket for long is worth less than what comes now; callers who are
+        not heard for a moment go on, and those who are heard seconds late do not.
+        """
+        buffer, now = self.buffer, self._clock.now_ns
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while now() < until_ns:
+                length, address = sock.recvfrom_into(buffer)
+                self.received += 1
+                if length and 127 < buffer[0] < 192:
+                    self.dropped["backlog"] += 1
+                else:
+                    self._other(local, bytes(buffer[:length]), address[:2])
 
     async def turn(self) -> None:
         """Wait for a moment in which there is time for something that is not on the beat."""

@@ -16,7 +16,8 @@ from workers.udp_mux import DRAINED, MAX_ADDRESSES, MAX_WAITING, UdpMux
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from workers.udp_mux import Address, MuxTransport
+    from workers.mux_transport import MuxTransport
+    from workers.udp_mux import Address
 
 HERE = "127.0.0.1"
 
