@@ -29,12 +29,16 @@ DEADLINE_S = 30
 
 
 class Clock(MonotonicClock):
-    """The machine's clock, which a test may put forward."""
+    """The machine's clock, which a test may put forward, and stop: then only the test moves it."""
 
     ahead_ns = 0
+    stopped_ns = 0
 
     def now_ns(self) -> int:
-        return super().now_ns() + self.ahead_ns
+        return (self.stopped_ns or super().now_ns()) + self.ahead_ns
+
+    def stop(self) -> None:
+        self.stopped_ns = super().now_ns()
 
 
 @pytest.fixture
@@ -113,7 +117,8 @@ async def test_data_goes_both_ways_and_media_takes_the_short_one(
         await theirs.send(b"\x16theirs")
         assert await ours.recv() == b"\x16theirs"
     assert media.got == [b"\x80media"]
-    assert mux.dropped == {}
+    # On a machine that stood still a check was sent twice, and answered twice.
+    assert mux.dropped.keys() <= {"response_for_nobody"}
 
 
 async def test_many_share_one_port(mux: UdpMux, clock: Clock) -> None:
@@ -201,6 +206,8 @@ async def test_a_peer_that_answers_stays_and_one_that_is_silent_is_lost(
     silences: list[int] = []
     ours.on_silent = lambda: silences.append(clock.now_ns())
     event = asyncio.create_task(ours.get_event())
+    clock.stop()
+    ours.heard()
     clock.ahead_ns += 3 * NS_PER_S
     await until(lambda: clock.now_ns() - ours.heard_ns < NS_PER_S, what="an answer")
     assert not event.done()
@@ -337,6 +344,11 @@ async def test_the_chosen_pair_and_its_round_trip_are_known(
     pair: tuple[MuxedConnection, Any],
 ) -> None:
     ours, theirs = pair
+
+    def measured() -> bool:
+        return ours.chosen is not None and ours.chosen.rtt_ns is not None
+
+    await until(measured, what="a check that was sent once")
     chosen = ours.chosen
     assert chosen is not None
     assert chosen.local == (HERE, ours.local_candidates[0].port)

@@ -57,6 +57,8 @@ async def server() -> AsyncIterator[TurnServer]:
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: [HERE])
     monkeypatch.setattr(servers, "_silent", servers.SilentServers())
+    # A server of a test answers, however long the machine stands still meanwhile.
+    monkeypatch.setattr(servers, "DEADLINE_S", DEADLINE_S)
 
 
 async def call_through_relay(ours: MuxedConnection) -> aioice.Connection:
