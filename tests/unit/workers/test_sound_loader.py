@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ from workers.sound_loader import LoaderGone, SoundLoader
 from workers.sounds import Sounds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 DEADLINE_S = 30
 
@@ -37,6 +39,17 @@ async def loader() -> AsyncIterator[SoundLoader]:
 def path(tmp_path: Path) -> str:
     both = np.stack([tone(600, 22_050, hz=44_100), tone(900, 22_050, hz=44_100)], axis=1)
     return write_sound(tmp_path / "a.wav", both, hz=44_100, channels=2)
+
+
+@contextlib.contextmanager
+def endless() -> Iterator[BinaryIO]:
+    """A file of which nothing comes: who decodes it does so until it is ended."""
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(reading, "rb") as file:
+            yield file
+    finally:
+        os.close(writing)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -68,7 +81,7 @@ async def test_a_decoder_that_breaks_down_takes_nobody_with_it(
     loader: SoundLoader, path: str
 ) -> None:
     process = psutil.Process(loader._process.pid)
-    with sound.open_file(path) as file:
+    with endless() as file:
         loading = asyncio.create_task(loader.load(file, path, 48_000, 1, loop=True))
         await until(process.children, DEADLINE_S, what="its child")
         for child in process.children():
@@ -82,8 +95,8 @@ async def test_a_decoder_that_breaks_down_takes_nobody_with_it(
 
 async def test_what_nobody_waits_for_any_more_breaks_off(loader: SoundLoader, path: str) -> None:
     process = psutil.Process(loader._process.pid)
-    with sound.open_file(path) as file:
-        loading = asyncio.create_task(loader.load(file, path, 48_000, 1, loop=True))
+    with endless() as never, sound.open_file(path) as file:
+        loading = asyncio.create_task(loader.load(never, path, 48_000, 1, loop=True))
         await until(process.children, DEADLINE_S, what="its child")
         loading.cancel()
         found = await loader.load(file, path, 48_000, 1, loop=False)
@@ -94,7 +107,7 @@ async def test_what_nobody_waits_for_any_more_breaks_off(loader: SoundLoader, pa
 async def test_its_end_ends_what_it_works_on(path: str) -> None:
     loader = SoundLoader()
     process = psutil.Process(loader._process.pid)
-    with sound.open_file(path) as file:
+    with endless() as file:
         loading = asyncio.create_task(loader.load(file, path, 48_000, 1, loop=True))
         await until(process.children, DEADLINE_S, what="its child")
         loader.close()
