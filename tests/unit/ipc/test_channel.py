@@ -11,7 +11,7 @@ from ipc.errors import BackbeatError, LimitError, NoWorker, Overloaded, RingClos
 from ipc.messages import Beat, CloseSession, Goodbye, Message, Ok, SendMessage
 from ipc.sockets import open_socket
 from ipc.wire import encode
-from tests.support import until
+from tests.support import DEADLINE_S, until
 from tests.unit.ipc.channel_sides import Raw, Side
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def test_a_request_is_answered(server: Side, client: Side) -> None:
     server.answer = Beat(number=7)
 
-    answer = await client.channel.request(CloseSession(session="s"), timeout_s=5)
+    answer = await client.channel.request(CloseSession(session="s"), timeout_s=DEADLINE_S)
 
     assert answer == Beat(number=7)
     assert server.requests == [CloseSession(session="s")]
@@ -31,7 +31,7 @@ async def test_both_ends_may_ask(server: Side, client: Side) -> None:
     client.channel.notify(Beat(number=1))
     await until(lambda: server.peer)
 
-    answer = await server.channel.request(Beat(number=2), to=server.peer, timeout_s=5)
+    answer = await server.channel.request(Beat(number=2), to=server.peer, timeout_s=DEADLINE_S)
 
     assert answer == Ok()
     assert client.requests == [Beat(number=2)]
@@ -53,7 +53,7 @@ async def test_many_requests_at_once_get_their_own_answers(server: Side, client:
     server.channel._on_request = echo
 
     answers = await asyncio.gather(
-        *(client.channel.request(Beat(number=n), timeout_s=5) for n in range(200))
+        *(client.channel.request(Beat(number=n), timeout_s=DEADLINE_S) for n in range(200))
     )
 
     assert answers == [Beat(number=n) for n in range(200)]
@@ -63,7 +63,7 @@ async def test_an_error_travels_with_its_class_code_and_message(server: Side, cl
     server.answer = NoWorker("all are busy", retryable=False)
 
     with pytest.raises(NoWorker, match="all are busy") as error:
-        await client.channel.request(Beat(number=1), timeout_s=5)
+        await client.channel.request(Beat(number=1), timeout_s=DEADLINE_S)
 
     assert (error.value.code, error.value.retryable) == ("no_worker", False)
     assert server.channel.refused == {"no_worker": 1}
@@ -73,7 +73,7 @@ async def test_a_narrowed_code_travels_with_its_class(server: Side, client: Side
     server.answer = Overloaded("full", code="shm_full")
 
     with pytest.raises(Overloaded) as error:
-        await client.channel.request(Beat(number=1), timeout_s=5)
+        await client.channel.request(Beat(number=1), timeout_s=DEADLINE_S)
 
     assert (error.value.code, error.value.retryable) == ("shm_full", True)
 
@@ -82,12 +82,12 @@ async def test_a_bug_in_a_handler_is_an_answer_and_not_an_end(server: Side, clie
     server.answer = ZeroDivisionError("oops")
 
     with pytest.raises(BackbeatError, match="ZeroDivisionError: oops") as error:
-        await client.channel.request(Beat(number=1), timeout_s=5)
+        await client.channel.request(Beat(number=1), timeout_s=DEADLINE_S)
     server.answer = Ok()
 
     assert error.value.code == "internal"
     assert server.channel.refused == {"internal": 1}
-    assert await client.channel.request(Beat(number=2), timeout_s=5) == Ok()
+    assert await client.channel.request(Beat(number=2), timeout_s=DEADLINE_S) == Ok()
 
 
 async def test_a_bug_in_a_notify_handler_stops_nothing(server: Side, client: Side) -> None:
@@ -128,12 +128,12 @@ async def test_an_answer_after_the_deadline_is_counted_and_ignored(
     server.hold.set()
 
     await until(lambda: client.channel.refused["late_reply"] == 1)
-    assert await client.channel.request(Beat(number=2), timeout_s=5) == Ok()
+    assert await client.channel.request(Beat(number=2), timeout_s=DEADLINE_S) == Ok()
 
 
 async def test_a_cancelled_request_is_forgotten(server: Side, client: Side) -> None:
     server.hold.clear()
-    request = asyncio.create_task(client.channel.request(Beat(number=1), timeout_s=5))
+    request = asyncio.create_task(client.channel.request(Beat(number=1), timeout_s=DEADLINE_S))
     await until(lambda: server.requests)
 
     request.cancel()
@@ -146,7 +146,7 @@ async def test_a_cancelled_request_is_forgotten(server: Side, client: Side) -> N
 
 async def test_a_peer_that_never_was_is_gone(server: Side) -> None:
     with pytest.raises(StateError) as error:
-        await server.channel.request(Beat(number=1), to=b"nobody", timeout_s=5)
+        await server.channel.request(Beat(number=1), to=b"nobody", timeout_s=DEADLINE_S)
 
     assert error.value.code == "peer_gone"
     assert not server.channel.notify(Beat(number=1), to=b"nobody")
@@ -158,7 +158,7 @@ async def test_a_forgotten_peer_fails_only_what_was_asked_of_it(server: Side, cl
     client.channel.notify(Beat(number=1))
     await until(lambda: server.peer)
     request = asyncio.create_task(
-        server.channel.request(Beat(number=2), to=server.peer, timeout_s=5)
+        server.channel.request(Beat(number=2), to=server.peer, timeout_s=DEADLINE_S)
     )
     await until(lambda: client.requests)
 
@@ -180,7 +180,7 @@ async def test_a_full_queue_refuses_and_counts(context: Context) -> None:
     assert not all(sent)
     assert side.channel.dropped == sent.count(False)
     with pytest.raises(LimitError) as error:
-        await side.channel.request(Beat(number=1), timeout_s=5)
+        await side.channel.request(Beat(number=1), timeout_s=DEADLINE_S)
     assert (error.value.code, error.value.retryable) == ("queue_full", True)
     await side.channel.close()
 
@@ -191,7 +191,7 @@ async def test_an_answer_that_is_too_large_is_a_failure_and_not_silence(
     server.answer = SendMessage(session="s", data="x" * (2 << 20))
 
     with pytest.raises(BackbeatError) as error:
-        await client.channel.request(Beat(number=1), timeout_s=5)
+        await client.channel.request(Beat(number=1), timeout_s=DEADLINE_S)
 
     assert error.value.code == "message_too_large"
 
@@ -201,11 +201,11 @@ async def test_a_message_that_is_too_large_is_not_sent(server: Side, client: Sid
 
     assert not client.channel.notify(large)
     with pytest.raises(BackbeatError) as error:
-        await client.channel.request(large, timeout_s=5)
+        await client.channel.request(large, timeout_s=DEADLINE_S)
 
     assert error.value.code == "message_too_large"
     assert not client.channel._pending
-    assert await client.channel.request(Beat(number=1), timeout_s=5) == Ok()
+    assert await client.channel.request(Beat(number=1), timeout_s=DEADLINE_S) == Ok()
 
 
 async def test_too_many_requests_at_once_are_refused(
@@ -214,12 +214,13 @@ async def test_too_many_requests_at_once_are_refused(
     monkeypatch.setattr(channel_module, "MAX_RUNNING", 2)
     server.hold.clear()
     first = [
-        asyncio.create_task(client.channel.request(Beat(number=n), timeout_s=5)) for n in range(2)
+        asyncio.create_task(client.channel.request(Beat(number=n), timeout_s=DEADLINE_S))
+        for n in range(2)
     ]
     await until(lambda: len(server.requests) == 2)
 
     with pytest.raises(BackbeatError) as error:
-        await client.channel.request(Beat(number=3), timeout_s=5)
+        await client.channel.request(Beat(number=3), timeout_s=DEADLINE_S)
     server.hold.set()
 
     assert error.value.code == "too_many_requests"
@@ -230,7 +231,7 @@ async def test_closing_fails_what_is_pending_and_what_comes_after(
     server: Side, client: Side
 ) -> None:
     server.hold.clear()
-    pending = asyncio.create_task(client.channel.request(Beat(number=1), timeout_s=5))
+    pending = asyncio.create_task(client.channel.request(Beat(number=1), timeout_s=DEADLINE_S))
     await until(lambda: server.requests)
 
     await client.channel.close()
@@ -240,7 +241,7 @@ async def test_closing_fails_what_is_pending_and_what_comes_after(
         await pending
     assert error.value.code == "channel_closed"
     with pytest.raises(RingClosed):
-        await client.channel.request(Beat(number=2), timeout_s=5)
+        await client.channel.request(Beat(number=2), timeout_s=DEADLINE_S)
     assert not client.channel.notify(Beat(number=3))
 
 

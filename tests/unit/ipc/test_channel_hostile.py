@@ -10,7 +10,7 @@ import pytest
 
 from ipc.messages import Beat, Failure, Goodbye, Ok
 from ipc.wire import encode
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from tests.unit.ipc.channel_sides import Raw, Side
@@ -62,7 +62,9 @@ async def test_only_the_peer_that_was_asked_can_answer(
     client.hold.clear()
     client.channel.notify(Goodbye())
     await until(lambda: server.peer)
-    asked = asyncio.create_task(server.channel.request(Beat(number=1), to=server.peer, timeout_s=5))
+    asked = asyncio.create_task(
+        server.channel.request(Beat(number=1), to=server.peer, timeout_s=DEADLINE_S)
+    )
     await until(lambda: client.requests)
 
     for number in range(1, 10):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ipc.life import started
-from tests.support import ROOT
+from tests.support import DEADLINE_S, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def test_a_child_exits_after_the_grace_when_its_parent_is_gone(then: str) -> Non
 
         ours.close()
 
-        assert process.wait(10) == 1
+        assert process.wait(DEADLINE_S) == 1
         assert process.stdout is not None
         assert process.stdout.read() == b"the parent is gone\n"
 
@@ -73,7 +73,7 @@ def test_a_child_that_ends_by_itself_is_not_forced() -> None:
     with child(WAITS, 60) as (process, ours):
         ours.close()
 
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE_S) == 0
 
 
 def test_what_a_parent_says_is_not_taken_for_its_end() -> None:
@@ -85,7 +85,7 @@ def test_what_a_parent_says_is_not_taken_for_its_end() -> None:
             process.wait(0.2)
         ours.close()
 
-        assert process.wait(10) == 1
+        assert process.wait(DEADLINE_S) == 1
 
 
 def test_a_parent_that_died_with_unread_words_is_gone_all_the_same() -> None:
@@ -94,7 +94,7 @@ def test_a_parent_that_died_with_unread_words_is_gone_all_the_same() -> None:
 
         ours.close()  # the kernel answers the child with ECONNRESET
 
-        assert process.wait(10) == 1
+        assert process.wait(DEADLINE_S) == 1
 
 
 @linux_only
