@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engine.sdk.websocket import WebsocketSession
 from engine.transports.home import Home
 from engine.transports.processors import FrameProcessorSetup, SystemClock, TaskManager
+from engine.transports.websocket import session as session_module
 from engine.transports.websocket.client import (
     WebsocketClientCallbacks,
     WebsocketClientParams,
@@ -17,6 +18,7 @@ from ipc.errors import StateError
 from ipc.media_stream import Kind, StreamFrame, unpack
 from ipc.messages import CloseSession, Message, Ok, OpenMedia, SendRaw
 from ipc.serializers import ProtobufFrameSerializer
+from tests.support import DEADLINE_S
 from tests.unit.engine.sdk.test_session import MemoryMedia
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ class World:
             return self
 
         monkeypatch.setattr(Home, "acquire", acquire)
+        # What a test has come back comes in time, however long the machine stands still.
+        monkeypatch.setattr(session_module, "ANSWER_S", 2 * DEADLINE_S)
 
     # A home.
 
