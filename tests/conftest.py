@@ -146,6 +146,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
+def patient_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushes of bots in this process have their exact answer, however long a machine takes it."""
+    from engine.sdk import flushes  # heavy, and unit tests need none
+
+    monkeypatch.setattr(flushes, "FLUSH_DEADLINE_S", support.DEADLINE_S)
+
+
+@pytest.fixture
 def engine_id(leaks: Leaks) -> str:
     """An engine id of this test alone; segments named after it must be gone in the end."""
     unique = secrets.token_hex(4)

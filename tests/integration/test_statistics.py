@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from engine.sdk import Bot, Session
 from tests.fakes.audio import tone_source
 from tests.fakes.bot import serving
@@ -20,6 +22,7 @@ def ports(sdp: str) -> set[int]:
     return {int(line.split()[5]) for line in sdp.splitlines() if line.startswith("a=candidate:")}
 
 
+@pytest.mark.usefixtures("patient_flushes")
 async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(serve: ServeProcess) -> None:
     bot = Bot("counted", mic_hz=16_000, speaker_hz=16_000)
 
