@@ -27,8 +27,7 @@ async def test_restart_pc_with_a_known_id_keeps_the_session(serve: ServeProcess)
         assert caller.pc_id == pc_id
         assert set(bot.sessions) == sessions
         assert ("closed", "caller_left") not in events
-        caller.send("still here")
-        await until(lambda: len(bot.sessions) == 1)
+        await until(lambda: events, what="the beginning")
     # A resume before the path was lost is silent.
     assert [event for event in events if event[0] == "connected"] == [("connected", False)]
 
@@ -49,7 +48,8 @@ async def test_a_caller_who_vanishes_is_lost_within_seconds_and_may_come_back(
         await caller.connect(restart=True)
         await caller.hears(440)
         assert set(bot.sessions) == sessions
-        assert ("connected", True) in events
+        # Sound does not go through the engine, which tells this: it may be told later.
+        await until(lambda: ("connected", True) in events, what="the return")
 
 
 async def test_an_unknown_pc_id_begins_a_new_session(serve: ServeProcess) -> None:
@@ -90,6 +90,7 @@ async def test_renegotiation_on_the_same_connection_keeps_the_audio(serve: Serve
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
         await caller.hears(440)
+        await until(lambda: events, what="the beginning")
         sessions = set(bot.sessions)
         await caller.renegotiate()
         caller.forget()
@@ -106,7 +107,7 @@ async def test_two_callers_do_not_share_a_session(serve: ServeProcess) -> None:
         FakeCaller(serve.url, tone_source(900)) as other,
     ):
         assert one.pc_id != other.pc_id
-        assert len(bot.sessions) == 2
+        await until(lambda: len(bot.sessions) == 2, what="both sessions")
         await one.connect(restart=True)
         one.forget()
         await one.hears(500)
