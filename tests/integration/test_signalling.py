@@ -61,6 +61,7 @@ async def test_pings_are_counted_have_an_age_and_their_end_ends_no_call(
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, tone_source(440)) as caller,
     ):
+        await until(lambda: bot.sessions, what="the session")
         session = next(iter(bot.sessions.values()))
         caller.send("ping: 1")
         ages: list[float] = []
