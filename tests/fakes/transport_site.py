@@ -68,12 +68,21 @@ def said(
 
 
 class Tap(FrameProcessor):
-    """Keeps what passes, and passes it on; what is heard is said again where `echoes`."""
+    """Keeps what passes, and passes it on; what is heard is said again where `echoes`.
+
+    In `came` all stands in the order in which it was pushed here, in `seen` as it was processed:
+    what is of the system overtakes there what waits.
+    """
 
     def __init__(self, *, echoes: bool = False) -> None:
         super().__init__()
+        self.came: list[Frame] = []
         self.seen: list[Frame] = []
         self.echoes = echoes
+
+    async def queue_frame(self, frame: Frame, *arguments: Any, **options: Any) -> None:
+        self.came.append(frame)
+        await super().queue_frame(frame, *arguments, **options)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
