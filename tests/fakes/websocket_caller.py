@@ -46,7 +46,9 @@ class WebsocketCaller:
         self.raw: list[str | bytes] = []
         self.ended: asyncio.Event = asyncio.Event()
         self._uri = f"{url}{'&' if '?' in url else '?'}token={token}" if token else url
-        self._options = {"compression": None, "proxy": None, **options}
+        # Its own limits are those of a machine that does not stand still.
+        patient = dict.fromkeys(("open_timeout", "close_timeout", "ping_timeout"), DEADLINE_S)
+        self._options = {"compression": None, "proxy": None, **patient, **options}
         self._serializer: FrameSerializer = ProtobufFrameSerializer()
         self._protobuf = "ws-client" in url
         self._tasks: list[asyncio.Task[None]] = []

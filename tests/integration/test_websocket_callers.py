@@ -61,6 +61,7 @@ async def _none_left(serve: ServeProcess) -> bool:
     return not health["sessions"]
 
 
+@pytest.mark.usefixtures("patient_flushes")
 async def test_a_pipecat_client_is_echoed_at_24_khz_and_shakes_hands(
     serve: ServeProcess, hosted: Hosted
 ) -> None:

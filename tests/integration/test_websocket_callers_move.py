@@ -50,7 +50,8 @@ async def test_a_caller_goes_on_at_any_worker_until_the_engine_ends(runtime_dir:
             serve.terminate()
             assert await caller.close_code() == (1012, "engine_stopped")
         await serve.ended()
-    assert ("closed", "engine_stopped") in hosted.events
+        # Before the bot stops by itself.
+        await until(lambda: ("closed", "engine_stopped") in hosted.events, what="the end")
 
 
 async def carrier(serve: ServeProcess) -> str:
