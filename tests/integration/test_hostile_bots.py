@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -25,7 +26,8 @@ TOKEN = "a bot's secret"
 @pytest.fixture(scope="module")
 def serve() -> Iterator[ServeProcess]:
     env = environment(BACKBEAT_BOT_TOKEN=TOKEN)
-    options = ("--bot-accept-s", "1", "--default-bot", "echo")
+    # Longer than a core may be taken away from a bot that means well.
+    options = ("--bot-accept-s", "3", "--default-bot", "echo")
     with serve_of_a_module(*options, env=env) as process:
         yield process
 
@@ -230,15 +232,18 @@ async def test_a_bot_that_does_not_attach_loses_the_call_to_the_next_one(
     serve: ServeProcess, how: str
 ) -> None:
     name = next(names)
-    async with FakeBot(serve.endpoint) as first:
+    caller = FakeCaller(serve.url, tone_source(600), request_data={"bot": name})
+    async with FakeBot(serve.endpoint) as first, AsyncExitStack() as stack:
         await first.hello(name, token=TOKEN, capacity=100)
-        async with (
-            serving(echo_bot(name, capacity=1), serve.endpoint, token=TOKEN),
-            FakeCaller(serve.url, tone_source(600), request_data={"bot": name}) as caller,
-        ):
-            offered = await first.offer()
-            if how == "refuses":
-                await first.reply(offered, "failure", code="bot_rejected", message="no")
-            elif how == "answers nonsense":
-                await first.reply(offered, "no_such_type")
-            await caller.hears(600)
+        stack.push_async_callback(caller.close)
+        await caller.dial()
+        # The next one comes only now: it would be asked first if this one was silent before.
+        offered = await first.offer()
+        await stack.enter_async_context(
+            serving(echo_bot(name, capacity=1), serve.endpoint, token=TOKEN)
+        )
+        if how == "refuses":
+            await first.reply(offered, "failure", code="bot_rejected", message="no")
+        elif how == "answers nonsense":
+            await first.reply(offered, "no_such_type")
+        await caller.hears(600)
