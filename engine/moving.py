@@ -46,7 +46,7 @@ class Moving:
         A bot that has rings is told to come for others. Raises NoWorker and what `ask` raises.
         """
         gone, homeless = session.worker, session.homeless
-        worker = worker or self._supervisor.place()
+        worker = worker or self._supervisor.find()
         if worker is gone and not homeless:
             raise NoWorker("the session's worker is still going away")
         session.worker, session.homeless = worker, False

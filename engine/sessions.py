@@ -206,7 +206,8 @@ class Sessions:
     ) -> Session:
         """A new session for a bot of this name, on a worker. Raises Overloaded, NoWorker."""
         self._known.check_room()
-        return self._known.add(bot, worker or self._supervisor.place(), request_data, **fields)
+        worker = self._supervisor.place([worker] if worker is not None else None)
+        return self._known.add(bot, worker, request_data, **fields)
 
     async def _ask(self, session: Session, offer: Offer) -> str:
         answer = await self._supervisor.request(session.worker, offer)

@@ -20,9 +20,17 @@ import zmq
 
 from engine.backoff import Backoff
 from engine.process import Child
+from engine.strain import Strain
 from ipc.channel import Channel
 from ipc.clock import NS_PER_MS, NS_PER_S, Clock
-from ipc.errors import AuthError, BackbeatError, NoWorker, UnknownMessage, WorkerStalled
+from ipc.errors import (
+    AuthError,
+    BackbeatError,
+    NoWorker,
+    Overloaded,
+    UnknownMessage,
+    WorkerStalled,
+)
 from ipc.messages import (
     Accepting,
     Claim,
@@ -72,6 +80,7 @@ class WorkerHandle:
     started_ns: int = 0
     beat_ns: int = 0
     beat: WorkerBeat | None = None
+    strain: Strain = field(default_factory=Strain)
     reason: str = "worker_died"
     sessions: set[str] = field(default_factory=set)
 
@@ -144,12 +153,19 @@ class Supervisor:
         """The workers that take sessions."""
         return [worker for worker in self._workers.values() if worker.state is WorkerState.LIVE]
 
-    def place(self) -> WorkerHandle:
-        """The least loaded live worker. Raises NoWorker."""
-        live = self.live
-        if not live:
-            raise NoWorker("no media worker is running; one is being started")
-        return min(live, key=lambda worker: (len(worker.sessions), worker.name))
+    def place(self, among: list[WorkerHandle] | None = None) -> WorkerHandle:
+        """The least loaded live worker, for a new call. Raises NoWorker, Overloaded."""
+        keeping_up = _keeping_up(among or self.live)
+        if self.live and not keeping_up:
+            raise Overloaded(
+                "the media workers have more calls than they can serve in time; "
+                "try again later, or give the engine more cores (--workers)"
+            )
+        return _least_loaded(keeping_up)
+
+    def find(self) -> WorkerHandle:
+        """The least loaded live worker, for a call that has lost its own. Raises NoWorker."""
+        return _least_loaded(_keeping_up(self.live) or self.live)
 
     async def request(
         self, worker: WorkerHandle, message: Message, *, timeout_s: float = COMMAND_DEADLINE_S
@@ -173,7 +189,7 @@ class Supervisor:
         if self._listener is None or self._closing or not (live := self.live):
             return
         before = self._accepting if self._accepting in live else None
-        best = self.place()
+        best = self.find()
         if before is not None and len(before.sessions) <= len(best.sessions):
             return
         if self.notify(best, Accepting(on=True)):
@@ -331,6 +347,7 @@ class Supervisor:
         if worker.beat is None or beat.ticks != worker.beat.ticks:
             worker.beat_ns = self._clock.now_ns()
         worker.beat = beat
+        worker.strain.heard(beat)
         if worker.state is WorkerState.STARTING:  # its first beat: all of it runs
             worker.state = WorkerState.SPARE
             self._promote()
@@ -341,3 +358,13 @@ class Supervisor:
         task = asyncio.create_task(work, name="supervisor")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _keeping_up(workers: list[WorkerHandle]) -> list[WorkerHandle]:
+    return [worker for worker in workers if not worker.strain.too_much]
+
+
+def _least_loaded(workers: list[WorkerHandle]) -> WorkerHandle:
+    if not workers:
+        raise NoWorker("no media worker is running; one is being started")
+    return min(workers, key=lambda worker: (len(worker.sessions), worker.name))

@@ -35,7 +35,14 @@ class Beat:
         self.due_ns = now_ns
 
     def next(
-        self, now_ns: int, *, sessions: int, priority: str, udp_port: int, upgrades: dict[str, int]
+        self,
+        now_ns: int,
+        *,
+        sessions: int,
+        unheard: int,
+        priority: str,
+        udp_port: int,
+        upgrades: dict[str, int],
     ) -> WorkerBeat:
         """The beat that is due."""
         pacer = self._pacer
@@ -52,6 +59,7 @@ class Beat:
             load=round(load, 3),
             late_ms=round(late_ns / NS_PER_MS, 2),
             missed_frames=pacer.missed_frames,
+            unheard=unheard,
             priority=priority,
             udp_port=udp_port,
             upgrades=upgrades,

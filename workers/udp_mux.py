@@ -43,6 +43,9 @@ QUIET_NS = 100_000
 MAX_TRANSACTIONS = 4_096
 # What waits has not been read to its end for so many slots (0.1 s): it will not be, and is old.
 BACKLOG_SLOTS = 25
+# From so many on there is always this much time for it, whoever is kept waiting.
+BEHIND_SLOTS = 5
+LEAST_NS = 500_000
 # How much of one leg's may wait at the gate.
 MAX_WAITING = 32
 # An address whose leg has heard nothing for so long may be taken by another one.
@@ -243,8 +246,10 @@ class UdpMux:
         for address, sock in self._sockets.items():
             now_ns = self._clock.now_ns()
             until_ns = now_ns + (self._due_ns() - now_ns) // 2
-            self._behind[address] += 1
-            if self._behind[address] > BACKLOG_SLOTS:
+            behind = self._behind[address] = self._behind[address] + 1
+            if behind > BEHIND_SLOTS and until_ns < now_ns + LEAST_NS:
+                until_ns = now_ns + LEAST_NS
+            if behind > BACKLOG_SLOTS:
                 self._behind[address] = 0
                 self._shed(sock, address, until_ns)
             elif self._read(sock, address, DRAINED, until_ns):

@@ -247,6 +247,7 @@ class Worker:
             self._beat.next(
                 now_ns,
                 sessions=len(self._sessions),
+                unheard=self._mux.dropped["backlog"],
                 priority=self._priority,
                 udp_port=self._udp_port,
                 upgrades=dict(self._acceptor.counts) if self._acceptor is not None else {},

@@ -52,6 +52,7 @@ def router(parts: Parts) -> APIRouter:
                     "load": worker.beat.load if worker.beat else None,
                     "late_ms": worker.beat.late_ms if worker.beat else None,
                     "missed_frames": worker.beat.missed_frames if worker.beat else None,
+                    "keeps_up": not worker.strain.too_much,
                     "priority": worker.beat.priority if worker.beat else None,
                     "udp_port": worker.beat.udp_port if worker.beat else None,
                     "upgrades": worker.beat.upgrades if worker.beat else None,

@@ -50,6 +50,8 @@ class WorkerBeat(Message):
     load: float
     late_ms: float
     missed_frames: int = 0
+    # Packets of callers that were dropped because there was no time for them.
+    unheard: int = 0
     # Which rung of the priority ladder the pacer stands on: fifo 5, nice -10 or none.
     priority: str = ""
     udp_port: int = 0

@@ -38,7 +38,10 @@ class FakeSupervisor:
         self.failures: dict[type[Message], BackbeatError] = {}
         self.switched = 0
 
-    def place(self) -> WorkerHandle:
+    def place(self, among: list[WorkerHandle] | None = None) -> WorkerHandle:
+        return among[0] if among else self.find()
+
+    def find(self) -> WorkerHandle:
         if self.worker.state is not WorkerState.LIVE:
             raise NoWorker("none")
         return self.worker

@@ -37,7 +37,12 @@ class World:
         self.slots_ns.append(self.now_ns)
         if self.now_ns >= self.beat.due_ns:
             said = self.beat.next(
-                self.now_ns, sessions=int(self.busy), priority="none", udp_port=1, upgrades={}
+                self.now_ns,
+                sessions=int(self.busy),
+                unheard=0,
+                priority="none",
+                udp_port=1,
+                upgrades={},
             )
             self.beats_ns.append(self.now_ns)
             self.ticks.append(said.ticks)

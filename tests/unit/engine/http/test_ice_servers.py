@@ -32,7 +32,7 @@ class FakeSupervisor:
         self.worker = WorkerHandle(name="w1", token="", state=WorkerState.LIVE)
         self.offers: list[OfferMessage] = []
 
-    def place(self) -> WorkerHandle:
+    def place(self, _among: list[WorkerHandle] | None = None) -> WorkerHandle:
         return self.worker
 
     async def request(self, _worker: WorkerHandle, message: Message) -> Message:
