@@ -2,7 +2,7 @@
 
 `far_caller.py URL ADDRESS SECONDS` calls from ADDRESS once the server is ready, says a tone, and
 prints one JSON object: what came back in SECONDS of the call, by RTP packets as they arrived,
-before any jitter buffer.
+before any jitter buffer; and for how long of that it or the server's worker stood still.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from av import AudioCodecContext, CodecContext, Packet  # noqa: E402
 
 from tests.fakes.audio import level_db, pitch_hz  # noqa: E402
 from tests.fakes.caller import FakeCaller  # noqa: E402
+from tests.support import standing_still  # noqa: E402
 
 READY_DEADLINE_S = 90.0
 SETTLE_S = 2.0
 LOUD_DB = -40.0
+FRAME_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ async def ready(url: str) -> None:
             await asyncio.sleep(0.1)
 
 
+async def given_up_s(url: str) -> float:
+    """How long the server's worker did not run while it had something to send."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        workers = (await http.get("/health/ready")).json()["workers"]
+    return sum(worker["missed_frames"] or 0 for worker in workers) * FRAME_S
+
+
 async def main(url: str, address: str, seconds: float) -> None:
     """One call."""
     await ready(url)
@@ -104,13 +113,16 @@ async def main(url: str, address: str, seconds: float) -> None:
         await caller.until(lambda: caller.connected, "connected", READY_DEADLINE_S)
         connected_s = time.monotonic() - began
         await asyncio.sleep(SETTLE_S)
+        before_s = await given_up_s(url)
         from_s = time.monotonic()
-        await asyncio.sleep(seconds)
+        with standing_still() as still:
+            await asyncio.sleep(seconds)
         inside = [arrival for arrival in arrivals if from_s <= arrival.at_s < from_s + seconds]
+        still_s = max(sum(still), await given_up_s(url) - before_s)
     finally:
         await caller.close()
     found = judge(inside, seconds) if inside else {}
-    print(json.dumps({"connected_s": connected_s, **found}))
+    print(json.dumps({"connected_s": connected_s, "still_s": still_s, **found}))
 
 
 if __name__ == "__main__":

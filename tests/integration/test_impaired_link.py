@@ -49,7 +49,8 @@ async def test_at_5_percent_loss_each_way_the_echo_returns_the_frames_due(
     async with ServeProcess(runtime_dir, *options, prefix=link.command(1)) as serve:
         with standing_still() as still:
             seen = await call(link, serve)
-    least = RETURNED - sum(still) / SECONDS
+    # This process, the caller's, or the server's worker.
+    least = RETURNED - max(sum(still), seen["still_s"]) / SECONDS
     assert seen["returned"] >= least, seen
     assert seen["loud"] >= least, seen
     assert seen["received"] == pytest.approx((1 - LOSS) * seen["returned"], abs=0.06), seen
