@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.sdk import Session
+from engine.transports.base import session_playout
 from engine.transports.base.session_playout import SessionPlayout
 from engine.transports.base.sum import Sum
 from tests.fakes.manual_loop import ManualLoop
@@ -95,7 +96,8 @@ def test_a_write_returns_when_the_lead_is_kept(world: World) -> None:
     assert writing.result() is True
 
 
-async def test_a_write_that_may_not_hold_does_not_spin() -> None:
+async def test_a_write_that_may_not_hold_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_playout, "LOOK_S", 60)
     session = Session("s_1", FakeLine(), None)
     session.attach(MemoryMedia(1000))
     looks: list[bool] = []
