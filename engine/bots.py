@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 WATCH_INTERVAL_S = 0.25
 MISSED_BEATS_S = 1.0
 REMOTE_GONE_S = 5.0
+# What a process said last may reach us after the news of its end.
+LAST_WORDS_S = 0.1
 MAX_CAPACITY = 10_000
 MAX_NAME = 64
 # So many names of bots stand in an error.
@@ -282,7 +284,13 @@ class Bots:
             bot.pidfd = os.pidfd_open(hello.pid)
         except OSError:
             return
-        asyncio.get_running_loop().add_reader(bot.pidfd, self._gone, bot, "bot_died")
+        asyncio.get_running_loop().add_reader(bot.pidfd, self._ended, bot)
+
+    def _ended(self, bot: BotHandle) -> None:
+        """Its process is no more: it has died, unless a goodbye of its is on the way."""
+        self._unwatch(bot)
+        bot.late = True
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._gone, bot, "bot_died")
 
     def _unwatch(self, bot: BotHandle) -> None:
         if bot.pidfd >= 0:

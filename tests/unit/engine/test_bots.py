@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import pytest
 
 from engine.bots import BotHandle, Bots, _check_hello
 from engine.config import Settings
+from ipc.channel import Channel
 from ipc.errors import MalformedMessage, NoBot
-from ipc.messages import Hello
+from ipc.messages import Goodbye, Hello
+from tests.support import until
 
 if TYPE_CHECKING:
     from ipc.clock import ManualClock
@@ -25,6 +28,7 @@ class Gateway:
         async def no_request(*_: object) -> Any:
             pytest.fail("nobody asks")
 
+        self.gone: list[str] = []
         self.bots = Bots(
             Settings(**settings),
             cast("RuntimeDir", None),
@@ -32,8 +36,9 @@ class Gateway:
             clock,
             on_request=no_request,
             on_message=lambda *_: None,
-            on_gone=lambda *_: None,
+            on_gone=lambda _bot, reason: self.gone.append(reason),
         )
+        self.bots._channel = mock.create_autospec(Channel, instance=True)
 
     def add(
         self, identity: str, name: str = "echo", *, capacity: int = 4, busy: int = 0
@@ -165,3 +170,21 @@ def test_a_hello_that_cannot_be_served_is_malformed(fields: dict[str, Any]) -> N
 
 def test_a_bot_over_zmq_needs_no_bell() -> None:
     _check_hello(Hello(name="remote", media="zmq"))
+
+
+async def test_a_process_that_says_goodbye_and_ends_has_left_also_if_its_end_is_seen_first(
+    gateway: Gateway,
+) -> None:
+    bot, other = gateway.add("b1"), gateway.add("b2", busy=3)
+    gateway.bots._ended(bot)
+    assert gateway.bots.choose(None) is other, "nobody is sent to it meanwhile"
+    gateway.bots._on_notify(bot.peer, Goodbye())
+    assert gateway.gone == ["bot_left"]
+
+
+async def test_a_process_that_ends_without_a_word_has_died(gateway: Gateway) -> None:
+    bot = gateway.add("b1")
+    gateway.bots._ended(bot)
+    await until(lambda: gateway.gone, what="its end")
+    assert gateway.gone == ["bot_died"]
+    assert bot.gone
