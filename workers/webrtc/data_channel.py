@@ -30,8 +30,9 @@ MAX_TEXT_BYTES = 256 * 1024
 MAX_READ_CHARACTERS = 1_024
 # How long a caller who is connected may go without a channel.
 ABSENT_NS = 10 * NS_PER_S
-# How long the last words wait for the caller's acknowledgement.
-FLUSH_S = 0.3
+# How long the last words wait for the caller's acknowledgement: what a network has lost is sent
+# again after a second.
+FLUSH_S = 2.0
 LOOK_S = 0.005
 
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiortc import rtcsctptransport
 
 from tests.unit.workers.webrtc.test_data_channel import FakeChannel
 from workers.webrtc import data_channel, hooks
@@ -183,6 +184,10 @@ async def test_a_goodbye_to_somebody_slow_has_a_deadline(
     before = line.clock.now_ns()
     await line.data.flush()
     assert line.clock.now_ns() - before == data_channel.FLUSH_S * 1e9
+
+
+def test_a_goodbye_may_be_lost_once_on_its_way() -> None:
+    assert rtcsctptransport.SCTP_RTO_MIN < data_channel.FLUSH_S
 
 
 async def test_a_goodbye_to_somebody_gone_is_not_waited_for(line: Line) -> None:
