@@ -80,6 +80,7 @@ async def test_a_handler_that_returns_ends_the_call(serve: ServeProcess) -> None
     @bot.session
     async def brief(session: Session) -> None:
         session.on("closed", reasons.append)
+        await anext(session.messages())  # else the call may be over before it is all there
         await session.play(bytes(48_000))
         await session.wait_played()
 
@@ -87,6 +88,7 @@ async def test_a_handler_that_returns_ends_the_call(serve: ServeProcess) -> None
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
+        caller.send({"it": "is here"})
         await caller.until(lambda: caller.left, "peerLeft")
         await until(lambda: bool(reasons), what="closed")
     assert reasons == ["bot_done"]
