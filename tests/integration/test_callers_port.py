@@ -73,7 +73,9 @@ async def test_an_embedded_engine_listens_only_when_told() -> None:
 async def test_callers_of_an_embedded_engine_come_past_the_application() -> None:
     application = FastAPI()
     async with (
-        embedded.Engine(workers=1, spare_workers=0, ws_port=0, priority="none") as running,
+        embedded.Engine(
+            workers=1, spare_workers=0, ws_port=0, priority="none", worker_stall_ms=10_000
+        ) as running,
         serving(echo_bot(), running.endpoint),
     ):
         application.include_router(running.router)

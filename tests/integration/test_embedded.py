@@ -29,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "spare_workers": 0,
     "priority": "none",
     "ice_address": "127.0.0.1",
+    # As in `ServeProcess`: a core that is taken away is no hung worker.
+    "worker_stall_ms": 10_000,
 }
 
 
@@ -47,6 +49,7 @@ def no_serve(leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BACKBEAT_PRIORITY", "none")
     monkeypatch.setenv("BACKBEAT_WORKERS", "1")
     monkeypatch.setenv("BACKBEAT_SPARE_WORKERS", "0")
+    monkeypatch.setenv("BACKBEAT_WORKER_STALL_MS", "10000")
     return path
 
 

@@ -47,6 +47,7 @@ async def example(runtime_dir: Path, log: Path) -> AsyncIterator[Application]:
         "BACKBEAT_PRIORITY": "none",
         "BACKBEAT_WORKERS": "1",
         "BACKBEAT_SPARE_WORKERS": "0",
+        "BACKBEAT_WORKER_STALL_MS": "10000",
     }
     arguments = ["-m", "uvicorn", "engine.examples.fastapi_echo:app", "--port", "0"]
     with log.open("wb") as output:
