@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -41,6 +42,7 @@ class FarServer:
         self._port = port
         self._options = options
         self._server: Server | None = None
+        self._kept: socket.socket | None = None
         self._clock = MonotonicClock()
         self._serializer = ProtobufFrameSerializer()
 
@@ -61,13 +63,25 @@ class FarServer:
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
+        self._let_go()
         self._server = await serve(
             self._serve, "127.0.0.1", self._port, ssl=self._tls, **self._options
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
-        """Close all connections (1001) and listen no more."""
+        """Close all connections (1001) and listen no more; nobody else gets the port."""
+        await self._end()
+        if self._kept is None:
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(("127.0.0.1", self._port))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+        await self._end()
+
+    async def _end(self) -> None:
         if self._server is not None:
             if self._handler is deaf:  # one that does not read sees no end either
                 for connection in self.connections:
@@ -75,8 +89,10 @@ class FarServer:
             self._server.close()
             await self._server.wait_closed()
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.connections.append(connection)
