@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from fastapi import FastAPI, WebSocket
 from pipecat.frames.frames import InputAudioRawFrame
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
@@ -15,6 +14,7 @@ from engine.integrations.pipecat import WebsocketClientTransport
 from engine.transports import home
 from tests.fakes.audio import pitch_hz
 from tests.fakes.user_app import serving_app
+from tests.pipecat import site
 from tests.pipecat.site import Running, Tap
 
 if TYPE_CHECKING:
@@ -101,18 +101,13 @@ class Dialled(Running):
 
 def heard(tap: Tap) -> Samples:
     """The samples that have come to a pipeline; all of one rate."""
-    return np.frombuffer(b"".join(frame.audio for frame in tap.of(InputAudioRawFrame)), np.int16)
+    return tap.samples(InputAudioRawFrame)
 
 
 def loud_s(tap: Tap) -> float:
     """Seconds of what came in which something is heard."""
     frames = tap.of(InputAudioRawFrame)
-    if not frames:
-        return 0.0
-    hz = frames[0].sample_rate
-    samples = heard(tap)
-    pieces = samples[: len(samples) // (hz // 100) * (hz // 100)].reshape(-1, hz // 100)
-    return float((np.sqrt((pieces.astype(float) ** 2).mean(axis=1)) > 500).sum()) / 100
+    return site.loud_s(heard(tap), frames[0].sample_rate) if frames else 0.0
 
 
 def hears(tap: Tap, hertz: float) -> bool:

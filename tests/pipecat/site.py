@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.integrations.pipecat import SmallWebRTCConnection
+    from tests.fakes.audio import Samples
 
 OUT_HZ = 24_000
 EVENTS = ("on_client_connected", "on_client_disconnected", "on_app_message")
@@ -58,6 +59,13 @@ def said(
     return frame
 
 
+def loud_s(samples: Samples, hz: int) -> float:
+    """Seconds, of 10 ms pieces, in which something is heard."""
+    size = hz // 100
+    pieces = samples[: len(samples) // size * size].reshape(-1, size).astype(float)
+    return float((np.sqrt((pieces**2).mean(axis=1)) > 500).sum()) / 100
+
+
 class Tap(FrameProcessor):  # type: ignore[misc]  # Pipecat is not installed where types are checked
     """Keeps what passes, and passes it on; what is heard is said again where `echoes`."""
 
@@ -75,6 +83,10 @@ class Tap(FrameProcessor):  # type: ignore[misc]  # Pipecat is not installed whe
 
     def of(self, *kinds: type[Frame]) -> list[Any]:
         return [frame for frame in self.seen if isinstance(frame, kinds)]
+
+    def samples(self, kind: type[Frame]) -> Samples:
+        """Those of the frames of a kind; all of one rate."""
+        return np.frombuffer(b"".join(frame.audio for frame in self.of(kind)), np.int16)
 
 
 class Running:

