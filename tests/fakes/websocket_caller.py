@@ -28,7 +28,9 @@ CHUNK = MIC_HZ // 50
 
 async def start(url: str, body: Any = None, **fields: Any) -> dict[str, Any]:
     """The answer of `POST /start` for a WebSocket."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_TLS) as client:
+    async with httpx.AsyncClient(
+        base_url=url, trust_env=False, verify=NO_TLS, timeout=DEADLINE_S
+    ) as client:
         asked = {"transport": "websocket", "body": body, **fields}
         answer = await client.post("/start", json=asked)
         answer.raise_for_status()
