@@ -74,7 +74,9 @@ class DataChannel:
         self._clock = clock or MonotonicClock()
         self._channel: RTCDataChannel | None = None
         self._waiting: deque[str | bytes] = deque()
-        self._connected = False
+        # Whether the caller is here, and whether one who was has gone: then the channel still
+        # counts as open for a moment, and nobody is at its end.
+        self._connected = self._gone = False
         # Since when a connected caller has had no open channel.
         self._absent_ns = 0
         self._leaving = False
@@ -120,7 +122,7 @@ class DataChannel:
     def disconnected(self) -> None:
         """The caller is gone, perhaps to come back: what waits is for then."""
         self.expire()
-        self._connected = False
+        self._connected, self._gone = False, True
 
     def _closed(self) -> None:
         self._absent_ns = self._clock.now_ns()
@@ -190,7 +192,7 @@ class DataChannel:
 
     def _drain(self) -> None:
         channel = self._channel
-        if channel is None or channel.readyState != "open":
+        if channel is None or self._gone or channel.readyState != "open":
             return
         while self._waiting:
             message = self._waiting.popleft()

@@ -89,6 +89,20 @@ def test_a_caller_who_is_lost_finds_everything_when_back(line: Line) -> None:
     assert line.data.dropped == 0
 
 
+def test_a_caller_who_is_lost_finds_also_what_was_said_before_the_channel_closed(
+    line: Line,
+) -> None:
+    line.data.connected()
+    channel = line.adopt()
+    line.data.disconnected()
+    line.data.send("into the void")
+    assert channel.sent == []
+    old, line.data = line.data, line.make()
+    line.data.inherit(old)
+    line.data.connected()
+    assert line.adopt().sent == ['"into the void"']
+
+
 def test_a_channel_that_the_caller_closes_may_be_followed_by_another(line: Line) -> None:
     line.data.connected()
     first = line.adopt()
