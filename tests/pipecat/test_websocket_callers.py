@@ -18,12 +18,16 @@ from pipecat.frames.frames import (
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketTransport as Stock
 
-from engine.integrations.pipecat import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from engine.integrations.pipecat import (
+    FastAPIWebsocketParams,
+    FastAPIWebsocketTransport,
+    caller_websocket,
+)
 from engine.transports.runner import as_bot
 from tests.fakes.bot import serving
 from tests.fakes.websocket_caller import WebsocketCaller
 from tests.pipecat.site import OUT_HZ, Running, said
-from tests.support import until
+from tests.support import DEADLINE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,8 +75,12 @@ async def test_both_hear_each_other_and_the_end_is_told(serve: ServeProcess, kin
 
 
 @KINDS
-async def test_messages_interruptions_and_the_last_word(serve: ServeProcess, kind: Any) -> None:
-    async with called(serve, kind) as (caller, call):
+async def test_messages_interruptions_and_the_last_word(
+    serve: ServeProcess, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is still to be heard has time to leave, however long its worker stands still.
+    monkeypatch.setattr(caller_websocket, "PLAYED_S", DEADLINE_S)
+    async with called(serve, kind, ws_close_timeout=DEADLINE_S) as (caller, call):
         await caller.say({"type": "greeting"})
         await until(lambda: call.before.of(InputTransportMessageFrame))
         assert call.before.of(InputTransportMessageFrame)[0].message == {"type": "greeting"}
