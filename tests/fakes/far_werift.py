@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scripts.benchmarks import speech
-from tests.fakes.lossy_call import Seen, Sound, delay_ms, silences_ms
+from tests.fakes.lossy_call import HZ, Seen, Sound, delay_ms, silences_ms
 from tests.support import ROOT
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def judge(log: dict[str, Any], spans: Spans) -> Seen:
         red_to_client=any(kind == RED for _, kind in wire),
         red_to_server=red_answered,
         server=log["stats"] or {},
+        given_up_s=log["missed"] * FRAME / HZ,
     )
 
 

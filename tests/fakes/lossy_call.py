@@ -90,8 +90,13 @@ class Seen:
     delay_after_ms: float | None
     red_to_client: bool
     red_to_server: bool
+    still: float = 0.0
+    """Of the lossy phase: in which the client or the server's worker did not run, if that is
+    known. Nothing is due then."""
     server: dict[str, Any] = field(default_factory=dict)
     """The server's own statistics at the end, when it has any."""
+    given_up_s: float = 0.0
+    """Of the call: for so long the server's worker did not run, if it says so."""
 
     @property
     def added_delay_ms(self) -> float | None:

@@ -27,7 +27,7 @@ const RETRY_MS = 200;
 const [url, file, distance] = process.argv.slice(2);
 const packets = JSON.parse(readFileSync(file, "utf8")).map((text) => Buffer.from(text, "base64"));
 const redDistance = Number(distance);
-const seen = { sent: [], wire: [], heard: [], answer: "", stats: null };
+const seen = { sent: [], wire: [], heard: [], answer: "", stats: null, missed: 0 };
 
 const opus = useOPUS({ payloadType: OPUS, parameters: "minptime=10;useinbandfec=1" });
 const red = new RTCRtpCodecParameters({
@@ -95,6 +95,13 @@ async function connected() {
   }
 }
 
+// How many frames the server's workers have given up because they did not run in time.
+async function missed() {
+  const response = await fetch(`${url}/health/ready`).catch(() => null);
+  const health = await response?.json().catch(() => null);
+  return (health?.workers ?? []).reduce((sum, worker) => sum + (worker.missed_frames ?? 0), 0);
+}
+
 function speak() {
   const began = now();
   let number = 0;
@@ -119,6 +126,7 @@ const answer = await offer({ sdp: pc.localDescription.sdp, type: "offer" });
 seen.answer = answer.sdp;
 await pc.setRemoteDescription({ sdp: answer.sdp, type: "answer" });
 await connected();
+const before = await missed();
 transceiver.sender.redDistance = redDistance;
 const timer = speak();
 console.log(JSON.stringify({ connected: true }));
@@ -129,5 +137,6 @@ if (answer.pc_id) {
   const response = await fetch(`${url}/api/sessions/${answer.pc_id}/stats`).catch(() => null);
   if (response?.ok) seen.stats = await response.json();
 }
+seen.missed = (await missed()) - before;
 await pc.close();
 process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit(0));
