@@ -13,6 +13,7 @@ from websockets.uri import parse_uri
 from ipc.clock import ManualClock
 from workers.websocket.connection import Connection
 from workers.websocket.protocol import ClientEnd, ServerEnd
+from workers.websocket.reading import Reading
 
 if TYPE_CHECKING:
     from workers.websocket.sockets import Drained, Sockets
@@ -64,10 +65,12 @@ class Wire:
         *,
         max_size: int | None = 1 << 16,
         as_server: bool = False,
+        reading: Reading | None = None,
         **options: Any,
     ) -> None:
         self.clock = ManualClock()
         self.waiting: dict[Drained, None] = {}
+        self.reading = reading or Reading()
         client = ClientEnd(parse_uri("ws://far/"), state=OPEN, max_size=max_size)
         server = ServerEnd(state=OPEN, max_size=max_size)
         protocol = server if as_server else client

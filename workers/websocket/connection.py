@@ -8,20 +8,21 @@ are ours. Knows no audio.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
-import os
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import CONNECTING, OPEN, Side
 
 from ipc.clock import NS_PER_S
+from workers.websocket.fragments import Fragments
 from workers.websocket.framing import Framing, Masks, binary
+from workers.websocket.handshake import Handshake
+from workers.websocket.pings import Pings
+from workers.websocket.protocol import max_bytes, why_ended
+from workers.websocket.reading import MAX_READS, PIECE_BYTES, Reader
+from workers.websocket.sockets import shorten_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,24 +36,15 @@ if TYPE_CHECKING:
 # Above it the transport reads no more, until the slots have taken some.
 MAX_RECEIVED_BYTES = 256 << 10
 # What one slot handles of one connection.
-MAX_DRAIN_BYTES = 64 << 10
+MAX_DRAIN_BYTES = MAX_READS * PIECE_BYTES
 MAX_DRAIN_FRAMES = 32
-PIECE_BYTES = 16 << 10
-# What one slot reads of one connection.
-MAX_READS = MAX_DRAIN_BYTES // PIECE_BYTES
 # What may wait for a server that does not read: then messages are refused.
 MAX_UNSENT_BYTES = 1 << 20
 # With the answers to its pings, which cannot be refused: then it is given up.
 MAX_UNANSWERED_BYTES = 4 << 20
-# The kernel must not swallow seconds of speech that a flush could not reach any more.
-SEND_BUFFER_BYTES = 32 << 10
 # Over so long the frames of one connection are counted.
 COUNTED_S = 10
 COUNTED_NS = COUNTED_S * NS_PER_S
-NEVER_NS = 1 << 62
-HEAD_END = b"\r\n\r\n"
-UTF8 = codecs.getincrementaldecoder("utf-8")
-LEFT = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 # A normal closure would tell the other side not to come again.
 END_CODES = {"slow_reader": CloseCode.TRY_AGAIN_LATER}
 
@@ -80,51 +72,36 @@ class Connection(asyncio.Protocol):
         self.protocol = protocol
         self._sockets = sockets
         self._clock = clock
-        self._ping_interval_ns = _ns(ping_interval_s)
-        self._ping_timeout_ns = _ns(ping_timeout_s)
-        self._data_is_life = data_is_life
+        self._pings = Pings(ping_interval_s, ping_timeout_s, data_is_life=data_is_life)
         self._heard_ns = 0
         self._close_timeout_s = close_timeout_s
         self.on_message: Callable[[str | bytes, int], None] = lambda _data, _now_ns: None
         self.on_end: Callable[[Connection, str], None] = lambda _connection, _reason: None
         # Whether what was received has to wait: whoever takes it is full.
         self.is_full: Callable[[], bool] = lambda: False
-        loop = asyncio.get_running_loop()
-        # The answer to the handshake, or that the connection ended before it.
-        self.response: asyncio.Future[Response] = loop.create_future()
+        self._handshake = Handshake(protocol)
+        self.response = self._handshake.response
         self.gone = asyncio.Event()
         self.remote_address: tuple[str | int, ...] = ()
         self.rtt_ns = 0
         self.received = self.received_bytes = self.sent = self.sent_bytes = 0
         self._transport: asyncio.Transport | None = None
+        self._reader = Reader(self.data_received)
         self._received: deque[bytes] = deque()
         # Whether all that is left of it is a frame's beginning that does not say its length yet.
         self._incomplete = False
         self._max_frames = max_frames_per_s * COUNTED_S
         self._span = self._frames = 0
-        self._waiting_bytes = 0
-        self._paused = False
-        # Its descriptor while the slots read it, and not the loop; -1 for what only the loop can.
-        self._descriptor = -1
-        self._in_slots = False
-        self._lost = False
+        self._waiting_bytes, self._paused = 0, False
+        self._listening = self._closing = self._lost = self._ended = False
         self._reason = ""
-        self._ended = False
-        self._listening = self._closing = False
         self._masks = Masks() if protocol.side is Side.CLIENT else None
-        self._framing = Framing(masked=self._masks is None, max_bytes=_limit(protocol))
+        self._framing = Framing(masked=self._masks is None, max_bytes=max_bytes(protocol))
         # Whether messages may be compressed: those that we send go past the protocol if not.
         self._packs = False
-        # The last bytes of a handshake, in which its end may begin.
-        self._tail = b""
         # What has come of a message in fragments; None while there is none.
-        self._parts: bytearray | None = None
-        self._text = False
-        self._utf8 = UTF8()
+        self._parts: Fragments | None = None
         self._events: deque[object] = deque()
-        self._ping_due_ns = NEVER_NS
-        self._pinged_ns = 0
-        self._pings = 0
         self._aborting: asyncio.TimerHandle | None = None
 
     # -- the transport ------------------------------------------------------------------------
@@ -132,25 +109,24 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """There is a path: what the protocol wants to say first is said."""
         self._transport = cast("asyncio.Transport", transport)
-        found = transport.get_extra_info("socket")
-        if found is not None:
-            with contextlib.suppress(OSError):
-                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._reader.begin(self._transport)
+        shorten_queue(self._transport)
         self.remote_address = tuple((transport.get_extra_info("peername") or ())[:2])
         self._write()
 
     def data_received(self, data: bytes) -> None:
         """Bytes: kept for the slot, but for those of the handshake."""
         if self.protocol.state is CONNECTING:
-            data = self._shake(data)
+            data = self._handshake.take(data)
+            self._write()
             if not data:
                 return
         self._received.append(data)
         self._incomplete = False
         self._waiting_bytes += len(data)
-        if self._waiting_bytes > MAX_RECEIVED_BYTES and self._transport is not None:
+        if self._waiting_bytes > MAX_RECEIVED_BYTES:
             self._paused = True
-            self._transport.pause_reading()
+            self._reader.hold()
         if self._closing:  # there may be no more slots
             self.drain(self._clock.now_ns())
         else:
@@ -159,39 +135,13 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """No more will come; what has come is still handled."""
         self._lost = True
-        self._leave_slots()
+        self._reader.end()
         self._incomplete = False
         if self._aborting is not None:
             self._aborting.cancel()
         self.gone.set()
-        if not self.response.done():
-            self.response.set_exception(exc or ConnectionResetError("it closed the connection"))
-            self.response.exception()  # whoever dialled may have given up
+        self._handshake.fail(exc or ConnectionResetError("it closed the connection"))
         self._wait_for_slot()
-
-    def _shake(self, data: bytes) -> bytes:
-        """Take the answer to the handshake; what stands behind it is for the slots."""
-        seen = self._tail + data
-        end = seen.find(HEAD_END)
-        cut = len(data) if end < 0 else end + len(HEAD_END) - len(self._tail)
-        self._tail = seen[1 - len(HEAD_END) :]
-        self.protocol.receive_data(data[:cut])
-        self._take_response()
-        rest = data[cut:]
-        if rest and self.protocol.state is CONNECTING:  # the text of a refusal
-            self.protocol.receive_data(rest)
-            self._take_response()
-            return b""
-        return rest
-
-    def _take_response(self) -> None:
-        for event in self.protocol.events_received():
-            if isinstance(event, Response) and not self.response.done():
-                self.response.set_result(event)
-        if self.protocol.handshake_exc is not None and not self.response.done():
-            self.response.set_exception(self.protocol.handshake_exc)
-            self.response.exception()
-        self._write()
 
     def _wait_for_slot(self) -> None:
         if self._listening:
@@ -201,54 +151,10 @@ class Connection(asyncio.Protocol):
         """The callbacks are set: handle what has come, and what comes."""
         self._listening = True
         self._packs = bool(self.protocol.extensions)
-        if self._ping_interval_ns:
-            self._ping_due_ns = self._clock.now_ns() + self._ping_interval_ns
-        self._descriptor = _descriptor(self._transport)
-        if self._descriptor >= 0 and not self._lost and not self._closing:
-            self._sockets.reading.join(self, self._descriptor)
+        self._pings.begin(self._clock.now_ns())
+        if not self._lost and not self._closing:
+            self._reader.join(self._sockets.reading)
         self._sockets.add(self)
-
-    # -- who reads ----------------------------------------------------------------------------
-
-    def read_in_slots(self, on: bool) -> None:
-        """Whether the slots read the socket from now on, by `receive`, or the loop."""
-        self._in_slots = on
-        self._regulate()
-
-    def _regulate(self) -> None:
-        transport = self._transport
-        if transport is None or self._lost or transport.is_closing():
-            return
-        if self._in_slots or self._paused:
-            transport.pause_reading()
-        else:
-            transport.resume_reading()
-
-    def receive(self) -> bool:
-        """In a slot: take what has come, if the loop does not; whether more may be there."""
-        transport = self._transport
-        for _ in range(MAX_READS):
-            # The number of a socket that was closed may be another's by now.
-            if not self._in_slots or self._paused or transport is None or transport.is_closing():
-                return False
-            try:
-                data = os.read(self._descriptor, PIECE_BYTES)
-            except BlockingIOError:
-                return False
-            except OSError:
-                data = b""
-            if not data:  # the loop, which finds the same, ends it
-                self._leave_slots()
-                return False
-            self.data_received(data)
-            if len(data) < PIECE_BYTES:
-                return False
-        return True
-
-    def _leave_slots(self) -> None:
-        if self._descriptor >= 0:
-            self._sockets.reading.leave(self)
-            self._descriptor = -1
 
     # -- in the slots -------------------------------------------------------------------------
 
@@ -273,7 +179,7 @@ class Connection(asyncio.Protocol):
                 left -= len(piece)
                 frames -= 1
                 self._count(1, now_ns)
-                self._give(message, message, now_ns)
+                self._give(message, len(message), now_ns)
                 continue
             # What a frame unfolds to is not known before it has.
             piece, count = self._cut(piece, 1 if self._packs else frames)
@@ -296,7 +202,7 @@ class Connection(asyncio.Protocol):
         self._look_at_state()
         if self._paused and self._waiting_bytes < MAX_RECEIVED_BYTES // 2:
             self._paused = False
-            self._regulate()
+            self._reader.release()
         return bool(self._events) or bool(self._received and not self._incomplete)
 
     def _cut(self, data: bytes, frames: int) -> tuple[bytes, int]:
@@ -340,73 +246,50 @@ class Connection(asyncio.Protocol):
             return  # behind what has ended it, nothing counts
         opcode = event.opcode
         if opcode is Opcode.PONG:
-            if self._pinged_ns and bytes(event.data) == self._ping_payload():
-                self.rtt_ns = now_ns - self._pinged_ns
-                self._pinged_ns = 0
+            self.rtt_ns = self._pings.answer(bytes(event.data), now_ns) or self.rtt_ns
             return
         if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return
         data: bytes = event.data if isinstance(event.data, bytes) else bytes(event.data)
-        if opcode is not Opcode.CONT:
-            self._text = opcode is Opcode.TEXT
-            if not event.fin:
-                self._parts = bytearray()
-                self._utf8.reset()
-        if self._parts is not None:
-            self._parts += data
-            if self._text and not self._is_text(data, event.fin):
-                return
-            if not event.fin:
-                return
-            data, self._parts = bytes(self._parts), None
         message: str | bytes = data
-        if self._text:
-            try:
-                message = data.decode()
-            except UnicodeDecodeError:
-                self.end("protocol_error", CloseCode.INVALID_DATA)
-                return
-        self._give(message, data, now_ns)
-
-    def _is_text(self, part: bytes, last: bool) -> bool:
-        """Whether what has come of a message can be one; nobody waits for the rest if not."""
+        size = len(data)
         try:
-            self._utf8.decode(part, last)
+            if not event.fin and opcode is not Opcode.CONT:
+                self._parts = Fragments(text=opcode is Opcode.TEXT)
+            parts = self._parts
+            if parts is not None:
+                parts.add(data, last=event.fin)
+                if not event.fin:
+                    return
+                self._parts = None
+                message, size = parts.message(), len(parts.data)
+            elif opcode is Opcode.TEXT:
+                message = data.decode()
         except UnicodeDecodeError:
             self.end("protocol_error", CloseCode.INVALID_DATA)
-            return False
-        return True
+            return
+        self._give(message, size, now_ns)
 
-    def _give(self, message: str | bytes, data: bytes, now_ns: int) -> None:
+    def _give(self, message: str | bytes, size: int, now_ns: int) -> None:
         if self._reason:
             return
         self.received += 1
-        self.received_bytes += len(data)
+        self.received_bytes += size
         self.on_message(message, now_ns)
 
     def keep_alive(self, now_ns: int) -> None:
         """Each beat: ping when it is time, and give up a server that does not answer."""
-        if (not self._pinged_ns and now_ns < self._ping_due_ns) or not self.is_open:
+        pings = self._pings
+        if now_ns < pings.due_ns or not self.is_open:
             return
-        if self._pinged_ns:
-            since_ns = max(self._pinged_ns, self._heard_ns if self._data_is_life else 0)
-            overdue = now_ns - since_ns >= self._ping_timeout_ns
-            if overdue:
-                self.receive()
+        if not pings.awaited:
+            self.protocol.send_ping(pings.ask(now_ns))
+            self._write()
+        elif pings.is_overdue(now_ns, self._heard_ns):
+            self._reader.receive()
             # The answer may be among what has come and was not handled yet.
-            waits = self._events or (self._received and not self._incomplete)
-            if overdue and not waits:
+            if not self._events and (not self._received or self._incomplete):
                 self.end("ping_timeout", CloseCode.INTERNAL_ERROR)
-            return
-        self._pings += 1
-        self._ping_due_ns = now_ns + self._ping_interval_ns
-        if self._ping_timeout_ns:
-            self._pinged_ns = now_ns
-        self.protocol.send_ping(self._ping_payload())
-        self._write()
-
-    def _ping_payload(self) -> bytes:
-        return self._pings.to_bytes(8, "big")
 
     # -- out ----------------------------------------------------------------------------------
 
@@ -476,7 +359,7 @@ class Connection(asyncio.Protocol):
         self.is_full = lambda: False
         self._reason = self._reason or "closed"
         self._closing = True
-        self._leave_slots()
+        self._reader.leave()
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason)
             self._write()
@@ -514,33 +397,4 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._lost:
             loop = asyncio.get_running_loop()
             self._aborting = loop.call_later(self._close_timeout_s, self.abort)
-        self.on_end(self, self._reason or self._why())
-
-    def _why(self) -> str:
-        protocol = self.protocol
-        if protocol.close_rcvd is not None:
-            return "server_left" if protocol.close_rcvd.code in LEFT else "server_closed"
-        fault = protocol.parser_exc
-        if isinstance(fault, PayloadTooBig):
-            return "message_too_large"
-        if fault is None or isinstance(fault, EOFError):
-            return "connection_lost"
-        return "protocol_error"
-
-
-def _limit(protocol: ClientProtocol | ServerProtocol) -> int | None:
-    """Bytes that a message may have; the library has renamed it."""
-    found: int | None = getattr(protocol, "max_message_size", getattr(protocol, "max_size", 0))
-    return found
-
-
-def _descriptor(transport: asyncio.Transport | None) -> int:
-    """Of the socket, whose bytes are the messages'; -1 when there is TLS between, or no socket."""
-    if transport is None or transport.get_extra_info("sslcontext") is not None:
-        return -1
-    found = transport.get_extra_info("socket")
-    return int(found.fileno()) if found is not None else -1
-
-
-def _ns(seconds: float | None) -> int:
-    return round(seconds * NS_PER_S) if seconds else 0
+        self.on_end(self, self._reason or why_ended(self.protocol))

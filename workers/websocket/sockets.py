@@ -7,7 +7,9 @@ slots read the sockets, too (`workers.websocket.reading`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,9 +18,13 @@ from workers.audio.swresample import libswresample
 from workers.websocket.reading import Reading
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+# The kernel must not swallow seconds of speech that a flush could not reach any more.
+SEND_BUFFER_BYTES = 32 << 10
 
 
 class Drained(Protocol):
@@ -78,3 +84,11 @@ class Sockets:
             if is_late():
                 break
         self._waiting = dict.fromkeys([*left, *self._waiting, *again])
+
+
+def shorten_queue(transport: asyncio.BaseTransport) -> None:
+    """What is sent waits in the transport, where it is counted, rather than in the kernel."""
+    found = transport.get_extra_info("socket")
+    if found is not None:
+        with contextlib.suppress(OSError):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -15,6 +15,7 @@ from tests.fakes.manual_loop import ManualLoop
 from tests.fakes.websocket_wire import FakeTransport
 from workers.websocket.acceptor import HEAD_DEADLINE_S, MAX_WAITING, Acceptor
 from workers.websocket.caller import CallerPeer
+from workers.websocket.reading import Reading
 
 if TYPE_CHECKING:
     import asyncio
@@ -138,6 +139,7 @@ class Setup:
         self.peers: list[CallerPeer] = []
         self.states: list[str] = []
         self.waiting: list[object] = []
+        self.reading = Reading()
         self.acceptor = Acceptor(
             cast("socket.socket", self.listener),
             cast("Sockets", self),

@@ -90,7 +90,9 @@ async def test_a_message_of_countless_fragments_takes_no_more_room_than_its_byte
     for _ in range(20):
         wire.arrive(100 * frame(Opcode.CONT, b"", fin=False))
         wire.settle()
-    assert wire.connection._parts == bytearray()
+    parts = wire.connection._parts
+    assert parts is not None
+    assert parts.data == bytearray()
     wire.arrive(frame(Opcode.CONT, b"end"))
     wire.settle()
     assert wire.messages == [b"end"]

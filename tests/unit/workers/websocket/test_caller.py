@@ -21,6 +21,7 @@ from tests.support import until
 from workers.websocket.caller import CallerPeer
 from workers.websocket.caller_receiver import CallerReceiver
 from workers.websocket.connection import Connection
+from workers.websocket.reading import Reading
 from workers.websocket.wire import Wire
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Setup:
         self.states: list[tuple[str, str]] = []
         self.messages: list[str | bytes] = []
         self.waiting: dict[Drained, None] = {}
+        self.reading = Reading()
         self.peer = CallerPeer(
             websocket,
             cast("Sockets", self),

@@ -19,6 +19,7 @@ from workers.websocket.connection import (
     Connection,
 )
 from workers.websocket.protocol import ClientEnd
+from workers.websocket.reading import Reading
 
 if TYPE_CHECKING:
     from workers.websocket.sockets import Drained, Sockets
@@ -38,6 +39,7 @@ class Dialled:
         far.send_response(far.accept(request))
         self.answer = b"".join(far.data_to_send())
         self.waiting: dict[Drained, None] = {}
+        self.reading = Reading()
         self.messages: list[str | bytes] = []
         self.connection = Connection(protocol, cast("Sockets", self), ManualClock())
         self.connection.on_message = lambda message, _now_ns: self.messages.append(message)

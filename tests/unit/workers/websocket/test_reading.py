@@ -10,8 +10,8 @@ import pytest
 from websockets.frames import Opcode
 
 from tests.fakes.websocket_wire import FakeTransport, Wire, frame
-from workers.websocket.connection import MAX_DRAIN_BYTES, MAX_RECEIVED_BYTES, PIECE_BYTES
-from workers.websocket.reading import BATCH, Reading
+from workers.websocket.connection import MAX_DRAIN_BYTES, MAX_RECEIVED_BYTES
+from workers.websocket.reading import BATCH, PIECE_BYTES, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,10 @@ class Line(Wire):
     """An open end over a real socket, whose other end is `far`."""
 
     def __init__(self, reading: Reading, *, tls: bool = False, **options: Any) -> None:
-        self.reading = reading
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
         self.far.setblocking(False)
-        super().__init__(SocketTransport(self.near, tls=tls), **options)
+        super().__init__(SocketTransport(self.near, tls=tls), reading=reading, **options)
 
     def close(self) -> None:
         self.near.close()
