@@ -157,7 +157,7 @@ class ServeProcess:
         children = self.children() if process.poll() is None else []
         if process.poll() is None:
             self.stop()
-        _, alive = psutil.wait_procs(children, 5)
+        _, alive = psutil.wait_procs(children, STOP_DEADLINE_S)
         for child in alive:
             child.kill()
         self._drain()

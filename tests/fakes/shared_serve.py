@@ -90,7 +90,9 @@ class SharedServe:
 
     def _health(self) -> dict[str, Any]:
         assert self._serve is not None
-        connection = http.client.HTTPConnection(urlsplit(self._serve.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(
+            urlsplit(self._serve.url).netloc, timeout=DEADLINE_S
+        )
         try:
             connection.request("GET", "/health/ready")
             health: dict[str, Any] = json.loads(connection.getresponse().read())
