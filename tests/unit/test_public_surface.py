@@ -65,9 +65,12 @@ HEAVY = {"aioice", "aiortc", "av", "cv2", "fastapi", "uvicorn", "workers"}
 
 def documented(module_name: str) -> set[str]:
     module = importlib.import_module(module_name)
+    # What is loaded by name is not there before it was asked for.
+    names = {*vars(module), *getattr(module, "__all__", ())}
+    found = {name: getattr(module, name) for name in names}
     return {
         name
-        for name, value in vars(module).items()
+        for name, value in found.items()
         if not name.startswith("_")
         and (inspect.isclass(value) or inspect.isfunction(value))
         and (value.__module__ + ".").startswith(module_name + ".")
