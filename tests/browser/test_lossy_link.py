@@ -47,9 +47,9 @@ async def call(link: TunNetwork, runtime_dir: Path, scratch: Path, loss: float) 
 
 def check_healed(seen: lossy_call.Seen, loss: float) -> None:
     """The bounds lie between a receiver that heals and one that collapses: the latter returns 78 %
-    of the frames at 5 % loss and 24 % at 20 %. They leave room for a machine that stands still for
-    a second of the eight, because a frame whose time is over then is rightly never sent."""
-    assert seen.returned >= 0.85, seen
+    of the frames at 5 % loss and 24 % at 20 %. For a time in which the machine stood still nothing
+    is due: a frame whose time is over then is rightly never sent."""
+    assert seen.returned >= (1 - seen.still) * 0.85, seen
     # Of what was sent: what the link was told to let pass.
     assert seen.received / seen.returned == pytest.approx(1 - loss, abs=0.08), seen
     assert seen.red_to_server, seen
@@ -68,4 +68,4 @@ async def test_at_20_percent_loss_redundancy_spares_chromium_most_of_the_conceal
     seen = await call(link, runtime_dir, tmp_path, 0.2)
     check_healed(seen, 0.2)
     assert seen.red_to_client, seen
-    assert seen.made_up < 0.2, seen
+    assert seen.made_up < 0.2 + seen.still, seen

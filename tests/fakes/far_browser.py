@@ -53,7 +53,15 @@ CALL = """async () => {
     })();
     return taken;
   };
-  const call = window.call = {pc, answer: '', said: await tap(microphone.getAudioTracks()[0])};
+  const still = [];
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    if (now - last > 100) still.push([now, now - last]);
+    last = now;
+  }, 20);
+  const mine = await tap(microphone.getAudioTracks()[0]);
+  const call = window.call = {pc, answer: '', still, said: mine};
   pc.addTransceiver(microphone.getAudioTracks()[0], {direction: 'sendrecv', streams: [microphone]});
   const heard = new Promise(resolve => { pc.ontrack = ({track}) => resolve(track); });
   await pc.setLocalDescription();
@@ -84,10 +92,13 @@ CALL = """async () => {
 MARK = """async () => {
   const all = [...(await window.call.pc.getStats()).values()];
   const audio = type => all.find(r => r.type === type && r.kind === 'audio') ?? {};
-  return {inbound: audio('inbound-rtp'), outbound: audio('outbound-rtp')};
+  const response = await fetch('/health/ready').catch(() => null);
+  const {workers = []} = await response?.json().catch(() => null) ?? {};
+  const missed = workers.reduce((sum, worker) => sum + (worker.missed_frames ?? 0), 0);
+  return {inbound: audio('inbound-rtp'), outbound: audio('outbound-rtp'), engine: {missed}};
 }"""
 END = """async () => {
-  const {pc, answer, said, heard} = window.call;
+  const {pc, answer, still, said, heard} = window.call;
   const response = answer.pc_id ? await fetch(`/api/sessions/${answer.pc_id}/stats`) : null;
   const stats = response?.ok ? await response.json() : {};
   const packed = all => {
@@ -105,7 +116,7 @@ END = """async () => {
     return {at, hz, pcm: btoa(text)};
   };
   pc.close();
-  return {stats, said: packed(said), heard: packed(heard)};
+  return {stats, still, said: packed(said), heard: packed(heard)};
 }"""
 NOW = "performance.now()"
 
@@ -201,8 +212,16 @@ class FarBrowser:
             delay_after_ms=delay_ms(heard, said, *spans.after) if spans.after[1] else None,
             red_to_client=_has_red(lossy, quiet),
             red_to_server=lossy.packet_bytes("outbound", "Sent") > RED_RATIO * opus_bytes > 0,
+            still=self._still_s(log["still"], spans, lossy) / spans.lossy_s,
             server=log["stats"],
         )
+
+    def _still_s(self, still: list[list[float]], spans: Spans, lossy: Grown) -> float:
+        """For how long of the lossy phase the page or the server's worker did not run."""
+        from_ns, to_ns = spans.lossy
+        ends = [(self._offset_ns + round(at * NS_PER_MS), lasted) for at, lasted in still]
+        page_s = sum(lasted for at_ns, lasted in ends if from_ns <= at_ns < to_ns) / 1000
+        return page_s + lossy.of("engine", "missed") / OPUS_FRAMES_PER_S
 
     def _sound(self, packed: dict[str, Any]) -> Sound:
         pcm = np.frombuffer(base64.b64decode(packed["pcm"]), np.int16)
