@@ -47,6 +47,12 @@ REPORTS = """async () => {
     received: audio('inbound-rtp').totalSamplesReceived ?? 0,
   };
 }"""
+# Whatever state it leaves; it may be in one for a moment only.
+WATCH = """() => {
+  window.watched = [];
+  const watcher = new MutationObserver(all => watched.push(...all.map(each => each.oldValue)));
+  watcher.observe(document.body, {attributeFilter: ['data-state'], attributeOldValue: true});
+}"""
 RECORD = """async seconds => {
   const stream = new MediaStream([window.backbeat.remoteTrack]);
   const recorder = new MediaRecorder(stream, {mimeType: 'audio/webm;codecs=opus'});
@@ -111,11 +117,13 @@ async def test_chromium_knows_the_round_trip_and_sends_redundancy(
     ):
         await open_playground(page, serve)
         await connect(page)
-        await page_until(page, f"({REPORTS})().then(r => r.roundTripTime >= 0)")
+        # One that was on its way while the machine stood still may be longer.
+        await page_until(
+            page, f"({REPORTS})().then(r => r.roundTripTime >= 0 && r.roundTripTime < 1)"
+        )
         await page_until(page, f"({REPORTS})().then(r => r.senderReports >= 2)")
         await page_until(page, f"({REPORTS})().then(r => r.received > 96000)")
         reports = await page.evaluate(REPORTS)
-    assert reports["roundTripTime"] < 1
     # Chromium names the codec within; but each packet carries the one before it once more.
     assert reports["bytesAPacket"] > 1.5 * reports["opusBytes"]
 
@@ -162,13 +170,16 @@ async def test_a_spoken_call_from_the_page_comes_back_word_for_word(
 
         await eventually(more, "packets flow both ways")
 
-        recording = await page.evaluate(RECORD, len(said) / 48_000 + 1.5)
-        heard = decode(base64.b64decode(recording), tmp_path / "heard.webm")[24_000:]
-        alike = likeness(heard, said)
-        backwards = likeness(heard, said[::-1])
-        # Any speech looks a little like any other: the same words backwards are the yardstick.
-        assert alike > 0.75
-        assert alike > backwards + 0.1
+        async def word_for_word() -> bool:
+            recording = await page.evaluate(RECORD, len(said) / 48_000 + 1.5)
+            heard = decode(base64.b64decode(recording), tmp_path / "heard.webm")[24_000:]
+            alike, backwards = likeness(heard, said), likeness(heard, said[::-1])
+            print(f"alike {alike:.2f}, backwards {backwards:.2f}")
+            # Any speech looks a little like any other: the same words backwards are the yardstick.
+            return alike > 0.75 and alike > backwards + 0.1
+
+        # A recording during which the machine stood still has a hole in it.
+        await eventually(word_for_word, "the words come back", 90)
 
         await page.fill("#message", "hello from the page")
         await page.click("#send")
@@ -239,9 +250,9 @@ async def test_the_page_comes_back_by_itself_after_its_worker_died(
         first = await page.evaluate(f"{HEALTH}.then(h => h.workers)")
         (busy,) = [worker for worker in first if worker["sessions"]]
         (process,) = [child for child in serve.children() if child.pid == busy["pid"]]
+        await page.evaluate(WATCH)
         process.kill()
-        await page_until(page, f"{STATE} === 'reconnecting'")
-        await page_until(page, f"{STATE} === 'live'", 40)
+        await page_until(page, f"{STATE} === 'live' && watched.includes('reconnecting')", 60)
         await moves(page, "bot")
         workers = await page.evaluate(f"{HEALTH}.then(h => h.workers)")
         assert busy["name"] not in [worker["name"] for worker in workers]
