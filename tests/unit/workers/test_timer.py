@@ -12,6 +12,7 @@ import pytest
 
 from ipc.clock import NS_PER_MS, NS_PER_S
 from ipc.loop import new_runner
+from tests.support import until
 from workers import timer as timer_module
 from workers.timer import LoopTimer, Timer, TimerFd, new_timer
 
@@ -97,6 +98,68 @@ async def test_a_closed_timer_calls_no_more_and_closes_twice(kind: Kind) -> None
     asyncio.get_running_loop().call_later(0.01, later.set)
     await later.wait()
     assert called == []
+
+
+@linux
+async def test_even_steps_are_set_by_the_system_and_others_as_they_come() -> None:
+    timer = TimerFd(asyncio.get_running_loop(), lambda: calls.append(time.monotonic_ns()))
+    calls: list[int] = []
+    settings: list[int] = []
+    settime = timer._settime
+
+    def count(*arguments: object) -> object:
+        settings.append(due_ns)
+        return settime(*arguments)
+
+    timer._settime = count  # type: ignore[assignment]
+    due_ns, late_ns = time.monotonic_ns(), []
+    for step_ms in (1, 4, 4, 4, 4, 4, 0.5, 0.5, 2, 4):
+        due_ns += round(step_ms * NS_PER_MS)
+        timer.arm(due_ns)
+        before = len(calls)
+        async with asyncio.timeout(30):
+            await until(lambda: len(calls) > before)  # noqa: B023 - awaited here
+        late_ns.append(calls[-1] - due_ns)
+    assert min(late_ns) >= 0, "never before its time"
+    assert len(calls) == 10, "once for each arming"
+    timer.close()
+    assert len(settings) < 10 or max(late_ns) > 4 * NS_PER_MS, "unless the machine stood still"
+
+
+@linux
+async def test_a_deadline_in_place_of_one_that_has_not_passed_is_told_to_the_system() -> None:
+    calls: list[int] = []
+    timer = TimerFd(asyncio.get_running_loop(), lambda: calls.append(time.monotonic_ns()))
+    begin_ns = time.monotonic_ns()
+    for step in (1, 2):  # even steps, but nobody has been called yet
+        timer.arm(begin_ns + step * 50 * NS_PER_MS)
+    await until(lambda: bool(calls))
+    assert calls[0] - begin_ns >= 100 * NS_PER_MS
+    timer.close()
+
+
+@linux
+async def test_a_timer_that_nobody_arms_any_more_is_still() -> None:
+    reads: list[int] = []
+    timer = TimerFd(asyncio.get_running_loop(), lambda: None)
+    begin_ns = time.monotonic_ns()
+    for step in (1, 2, 3):
+        timer.arm(begin_ns + step * NS_PER_MS)
+        await until(lambda: not timer._armed)
+    fired = timer._fired
+
+    def note() -> None:
+        fired()
+        reads.append(time.monotonic_ns())
+
+    asyncio.get_running_loop().add_reader(timer._fd, note)
+    await until(lambda: timer._step_ns == 0)
+    seen = len(reads)
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, later.set)
+    await later.wait()
+    assert len(reads) == seen <= 1
+    timer.close()
 
 
 @linux
