@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.fakes.shared_serve import SharedServe
 
 TESTS = Path(__file__).resolve().parent
+# Longer than the 2 s of `engine.sdk.registration`, for which a core may be taken away.
+ENGINE_SILENT_S = 5.0
 KINDS = ("unit", "integration", "browser", "chaos", "fuzz", "pipecat")
 
 # Hundreds of processes start here. Where nothing is kept of what each has compiled (images for
@@ -143,6 +145,16 @@ async def ended_tasks() -> AsyncIterator[None]:
 def clock() -> ManualClock:
     """A clock that stands still until the test moves it."""
     return ManualClock()
+
+
+@pytest.fixture(autouse=True)
+def patient_bots(request: pytest.FixtureRequest) -> None:
+    """Bots of this process take no engine whose core was taken away for one that is gone."""
+    if any(request.node.get_closest_marker(kind) for kind in ("unit", "fuzz")):
+        return  # they have no engine
+    request.getfixturevalue("monkeypatch").setattr(
+        "engine.sdk.registration.ENGINE_SILENT_S", ENGINE_SILENT_S
+    )
 
 
 @pytest.fixture
