@@ -20,7 +20,8 @@ FileSourceType = Literal["bytes", "url"]
 def numbered(kind: str) -> tuple[int, str]:
     """The next number of all frames, and the next name of a kind of them."""
     # setdefault and next are one step each, so threads never share a number.
-    return next(_frame_ids), f"{kind}#{next(_names.setdefault(kind, itertools.count()))}"
+    names = _names.get(kind) or _names.setdefault(kind, itertools.count())
+    return next(_frame_ids), f"{kind}#{next(names)}"
 
 
 @dataclass

@@ -21,14 +21,16 @@ MAX_VARINT = 10
 def encode(pcm: bytes, hz: int, channels: int) -> bytes:
     """An output audio frame with these samples, which are not empty, numbered anew."""
     number, name = numbered(KIND)
-    label = name.encode()
-    begin = b"%c%b%c%c%b%c%b" % (
-        *(ID, varint(number)),
-        *(NAME, len(label), label),
-        *(SAMPLES, _size(len(pcm))),
+    ordinal, size, shape = varint(number), _size(len(pcm)), _shape(hz, channels)
+    # Beside the parts whose lengths differ there are three tags and the length of the name.
+    whole = _size(4 + len(ordinal) + len(name) + len(size) + len(pcm) + len(shape))
+    begin = b"%c%b%c%b%c%c%b%c" % (
+        *(AUDIO, whole),
+        *(ID, ordinal),
+        *(NAME, len(name), name.encode()),
+        SAMPLES,
     )
-    end = _shape(hz, channels)
-    return b"%c%b%b%b%b" % (AUDIO, _size(len(begin) + len(pcm) + len(end)), begin, pcm, end)
+    return b"".join((begin, size, pcm, shape))
 
 
 def read(data: bytes) -> tuple[memoryview, int, int] | None:
@@ -69,6 +71,8 @@ def read(data: bytes) -> tuple[memoryview, int, int] | None:
 
 def varint(value: int) -> bytes:
     """A number as protobuf writes it."""
+    if 1 << 14 <= value < 1 << 21:  # most numbers of frames
+        return bytes((value & 0x7F | MORE, value >> 7 & 0x7F | MORE, value >> 14))
     made = bytearray()
     while value >= MORE:
         made.append(value & 0x7F | MORE)
@@ -91,6 +95,9 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     if value < MORE:
         return value, at + 1
     value &= 0x7F
+    byte = data[at + 1]
+    if byte < MORE:
+        return value | byte << 7, at + 2
     for place in range(1, MAX_VARINT):
         byte = data[at + place]
         value |= (byte & 0x7F) << 7 * place
