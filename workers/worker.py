@@ -1,9 +1,9 @@
 """One media process: its sessions, its tick, its channel to the engine.
 
 The engine decides and the worker carries: every command comes over the `workers` socket and
-is answered there. The tick is one absolute timer for all sessions; what is not on the beat
-passes the gate between two ticks. A beat goes out every 50 ms so that the engine can tell a
-hang from a pause.
+is answered there (`workers.commands`). The tick is one absolute timer for all sessions; what
+is not on the beat passes the gate between two ticks. A beat goes out every 50 ms so that the
+engine can tell a hang from a pause.
 """
 
 from __future__ import annotations
@@ -12,50 +12,25 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from pathlib import Path
 
 import zmq
 
-from ipc.audio_ring import RingSpec
 from ipc.bell import BellRopes
 from ipc.channel import Channel
 from ipc.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from ipc.errors import SessionNotFound, StateError, UnknownMessage, WorkerError
+from ipc.errors import WorkerError
 from ipc.media_stream import StreamHost
-from ipc.message_stream import MessageStream
-from ipc.messages import (
-    Accepting,
-    Admit,
-    Answer,
-    Candidates,
-    CloseSession,
-    Configure,
-    Dial,
-    Dialled,
-    DropRing,
-    GetStats,
-    LegState,
-    Message,
-    Offer,
-    Ok,
-    OpenRing,
-    RingAttached,
-    RingOpened,
-    SendMessage,
-    SendRaw,
-    Stats,
-    WorkerHello,
-    WorkerSettings,
-)
+from ipc.messages import LegState, WorkerHello, WorkerSettings
 from ipc.sockets import Context, open_socket
 from workers.beat import Beat
+from workers.commands import Commands
 from workers.garbage import Garbage
 from workers.gate import Gate
 from workers.overdue import Overdue
 from workers.pacer import Pacer
 from workers.priority import Breath, raise_priority
-from workers.rings import Rings
+from workers.ring_opener import RingOpener
 from workers.session import Session
 from workers.sound_loader import SoundLoader
 from workers.sounds import Sounds
@@ -107,8 +82,8 @@ class Worker:
         self._context: Context = zmq.Context()
         channel = Channel(
             open_socket(self._context, zmq.DEALER, connect=self._engine),
-            on_request=self._on_request,
-            on_notify=self._on_notify,
+            on_request=lambda _peer, message: self._commands.request(message),
+            on_notify=lambda _peer, message: self._commands.notify(message),
         )
         self._channel = channel
         self._streams: StreamHost | None = None
@@ -128,9 +103,10 @@ class Worker:
             sctp.mend(lambda: self._mux.dropped.update(("sctp",)))
             directory = Path(settings.runtime_dir)
             self._ropes = BellRopes(directory)
-            self._endpoint = f"ipc://{directory / f'media-{self.name}'}"
-            self._streams = StreamHost(self._context, self._endpoint)
+            endpoint = f"ipc://{directory / f'media-{self.name}'}"
+            self._streams = StreamHost(self._context, endpoint)
             self._start_media()
+            self._commands = self._new_commands(self._streams, endpoint)
             await self._stopping.wait()
         finally:
             await self._shut_down()
@@ -254,94 +230,30 @@ class Worker:
             )
         )
 
-    def _session_failed(self, session: object) -> None:
-        """One session's fault must not stop the beat of the others."""
-        assert isinstance(session, Session)  # noqa: S101 - nothing else is paced here
-        log.exception("session %s failed", session.id)
-        self._pacer.remove(session)
-        self._channel.notify(LegState(session=session.id, state="closed", reason="internal"))
-        self._sessions.pop(session.id, None)
-        closing = asyncio.create_task(session.close("internal"), name="failed")
-        self._failed.add(closing)
-        closing.add_done_callback(self._failed.discard)
-        self._garbage.session_ended()
+    # -- the sessions -------------------------------------------------------------------
 
-    # -- commands -----------------------------------------------------------------------
+    def _new_commands(self, streams: StreamHost, endpoint: str) -> Commands:
+        settings = self._settings
+        return Commands(
+            self.name,
+            self._gate,
+            self._sessions,
+            begin=self._new_session,
+            end=self._close,
+            on_offer=self._expect_dialogue,
+            rings=RingOpener(
+                self._ropes,
+                streams,
+                endpoint,
+                mic_ms=settings.mic_ms,
+                speaker_ms=settings.speaker_ms,
+            ),
+            sockets=self._sockets,
+            acceptor=self._acceptor,
+        )
 
-    async def _on_request(self, _peer: bytes, message: Message) -> Message:
-        await self._gate.turn()
-        if isinstance(message, Offer):
-            return await self._offer(message)
-        if isinstance(message, Candidates):
-            session = self._session(message.session)
-            async with session.signaling:
-                await session.add_candidates(message.candidates)
-            return Ok()
-        if isinstance(message, Dial):
-            return await self._dial(message)
-        if isinstance(message, Admit):
-            return self._admit(message)
-        if isinstance(message, SendRaw):
-            leg = self._session(message.session).websocket
-            if leg is None:
-                raise StateError("the session has no WebSocket", code="not_connected")
-            leg.data.send_raw(
-                message.data.decode(errors="replace") if message.text else message.data
-            )
-            return Ok()
-        if isinstance(message, OpenRing):
-            if message.media == "messages":
-                return self._open_messages(message)
-            return self._open_ring(message)
-        if isinstance(message, Configure):
-            await self._session(message.session).configure(message.codec, message.mixer)
-            return Ok()
-        if isinstance(message, GetStats):
-            return Stats(records=self._session(message.session).stats(time.time_ns()))
-        if isinstance(message, RingAttached):
-            await self._session(message.session).attach_rings(message.epoch)
-            return Ok()
-        if isinstance(message, CloseSession):
-            ending = self._sessions.get(message.session)
-            if ending is not None:
-                await self._close(ending, message.reason)
-            return Ok()
-        raise UnknownMessage(f"a worker does not answer {type(message).__name__}")
-
-    def _on_notify(self, _peer: bytes, message: Message) -> None:
-        if isinstance(message, SendMessage):
-            self._session(message.session).say(message.data, message.at)
-        elif isinstance(message, DropRing):
-            session = self._sessions.get(message.session)
-            if session is not None:
-                session.withdraw_rings(message.epoch)
-        elif isinstance(message, Accepting) and self._acceptor is not None:
-            self._acceptor.switch(message.on)
-        else:
-            raise UnknownMessage(f"a worker does not take {type(message).__name__}")
-
-    def _session(self, session_id: str) -> Session:
-        session = self._sessions.get(session_id)
-        if session is None:
-            raise SessionNotFound(f"worker {self.name} has no session {session_id}")
-        return session
-
-    async def _offer(self, message: Offer) -> Answer:
+    def _expect_dialogue(self) -> None:
         self._dialogue_until_ns = self._clock.now_ns() + DIALOGUE_NS
-        session = self._sessions.get(message.session)
-        fresh = session is None
-        if session is None:
-            session = self._new_session(message.session)
-        try:
-            async with session.signaling:
-                sdp = await session.answer(
-                    message.sdp, restart=message.restart, ice_servers=message.ice_servers
-                )
-                return Answer(sdp=sdp)
-        except BaseException:
-            if fresh:
-                await self._close(session, "offer_failed")
-            raise
 
     def _new_session(self, session_id: str) -> Session:
         session = Session(
@@ -358,91 +270,20 @@ class Worker:
         self._pacer.add(session)
         return session
 
-    async def _dial(self, message: Dial) -> Dialled:
-        if message.session in self._sessions:
-            raise StateError("the session has a caller")
-        session = self._new_session(message.session)
-        try:
-            connection = await session.dial(message.websocket, self._sockets)
-        except BaseException:
-            await self._close(session, "dial_failed")
-            raise
-        return Dialled(
-            session=message.session,
-            remote_address=[*connection.remote_address],
-            headers=[*connection.response.result().headers.raw_items()],
-            subprotocol=connection.protocol.subprotocol,
-        )
-
-    def _admit(self, message: Admit) -> Ok:
-        if self._acceptor is None:
-            raise StateError("the worker takes no callers", code="caller_gone")
-        websocket = self._acceptor.admit(message.caller)
-        session = self._sessions.get(message.session) or self._new_session(message.session)
-        self._acceptor.admitted(message.caller, session.admit(websocket, self._sockets))
-        return Ok()
-
-    def _open_messages(self, message: OpenRing) -> RingOpened:
-        streams, leg = self._streams, self._session(message.session).websocket
-        if streams is None or leg is None:
-            raise StateError("the session has no WebSocket")
-        end = MessageStream(message.epoch)
-        stream, token = streams.open_messages(end)
-        end.on_incoming = lambda: streams.pump_one(stream)
-        leg.offer_messages(end, lambda: streams.wait_attached(stream), lambda: streams.end(stream))
-        return RingOpened(stream=stream, token=token, endpoint=self._endpoint)
-
-    def _open_ring(self, message: OpenRing) -> RingOpened:
-        session = self._session(message.session)
-        if self._streams is None:
-            raise StateError("the worker is still starting")
-        old = session.rings.ring if session.rings is not None else None
-        spec = RingSpec(
-            key=bytes.fromhex(message.session[-32:]),
-            epoch=message.epoch,
-            mic_hz=message.mic_hz,
-            speaker_hz=message.speaker_hz,
-            mic_channels=message.mic_channels,
-            speaker_channels=message.speaker_channels,
-            mic_ms=self._settings.mic_ms,
-            speaker_ms=self._settings.speaker_ms,
-            mic_base=message.mic_base,
-            speaker_base=message.speaker_base,
-        )
-        if message.media == "shm":
-            rope = self._ropes.take(message.bell)
-            try:
-                rings = Rings(spec, message.segment, rope, old)
-            except BaseException:
-                rope.let_go()
-                raise
-            rings.codec = message.codec
-            session.offer_rings(rings)
-            return _opened(rings)
-        streams = self._streams
-        rings = Rings(spec, "", None, old)
-        assert rings.bot_end is not None  # noqa: S101 - private rings have both ends
-        stream, token = streams.open(rings.bot_end)
-        rings.on_close = lambda: streams.end(stream)
-        rings.claimed = lambda: streams.wait_attached(stream)
-        rings.codec = message.codec
-        session.offer_rings(rings)
-        return _opened(rings, stream, token, self._endpoint)
-
     async def _close(self, session: Session, reason: str) -> None:
         self._sessions.pop(session.id, None)
         self._pacer.remove(session)
         await session.close(reason)
         self._garbage.session_ended()
 
-
-def _opened(rings: Rings, stream: int = 0, token: str = "", endpoint: str = "") -> RingOpened:
-    ring = rings.ring
-    return RingOpened(
-        stream=stream,
-        token=token,
-        endpoint=endpoint,
-        mic_base=ring.mic_base,
-        speaker_base=ring.speaker_base,
-        speaker_written=ring.speaker_written,
-    )
+    def _session_failed(self, session: object) -> None:
+        """One session's fault must not stop the beat of the others."""
+        assert isinstance(session, Session)  # noqa: S101 - nothing else is paced here
+        log.exception("session %s failed", session.id)
+        self._pacer.remove(session)
+        self._channel.notify(LegState(session=session.id, state="closed", reason="internal"))
+        self._sessions.pop(session.id, None)
+        closing = asyncio.create_task(session.close("internal"), name="failed")
+        self._failed.add(closing)
+        closing.add_done_callback(self._failed.discard)
+        self._garbage.session_ended()
