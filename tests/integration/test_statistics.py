@@ -38,16 +38,24 @@ async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(serve: ServePr
     ):
         await caller.hears(440)
         session = next(iter(bot.sessions.values()))
-        await session.flush()
         seen: dict[str, Any] = {}
+        flushes = 0
 
         async def reported() -> bool:
+            nonlocal flushes
+            # Of one that takes more than a second, on a machine that stands still, no time is told.
+            if "flushLatencyMs" not in seen.get("backbeat-media", {}):
+                await session.flush()
+                flushes += 1
             seen.update(await session.stats())
-            return "remote-inbound-audio" in seen and "inbound-audio" in seen
+            told = "flushLatencyMs" in seen["backbeat-media"]
+            inbound = seen.get("inbound-audio", {})
+            # What comes much too late is not heard.
+            enough = inbound.get("packetsReceived", 0) >= 25
+            return told and enough and "remote-inbound-audio" in seen
 
         await eventually(reported, "a report of the caller's")
         inbound, outbound = seen["inbound-audio"], seen["outbound-audio"]
-        assert inbound["packetsReceived"] >= 25
         assert inbound["bytesReceived"] > 10 * inbound["packetsReceived"]
         assert outbound["packetsSent"] >= 25
         remote = seen["remote-inbound-audio"]
@@ -59,7 +67,7 @@ async def test_a_call_is_told_in_numbers_to_its_bot_and_over_http(serve: ServePr
         assert seen[pair["remoteCandidateId"]]["port"] in ports(caller.pc.localDescription.sdp)
         assert 0 < pair["currentRoundTripTime"] < 30
         media = seen["backbeat-media"]
-        assert media["flushes"] == 1
+        assert media["flushes"] == flushes
         assert 0 < media["flushLatencyMs"] < 60_000
         assert media["latenessMs"] <= media["maxLatenessMs"]
         assert all(math.isfinite(v) for v in media.values() if isinstance(v, int | float))
