@@ -163,6 +163,8 @@ class Connection(asyncio.Protocol):
         left, frames = MAX_DRAIN_BYTES, MAX_DRAIN_FRAMES
         if self._received:
             self._heard_ns = now_ns
+        # Whether the protocol may have something to say, or be at its end.
+        asked = bool(self._events or self._lost)
         while True:
             while self._events:
                 if self.is_full():
@@ -181,6 +183,7 @@ class Connection(asyncio.Protocol):
                 self._count(1, now_ns)
                 self._give(message, len(message), now_ns)
                 continue
+            asked = True
             # What a frame unfolds to is not known before it has.
             piece, count = self._cut(piece, 1 if self._packs else frames)
             if not piece:
@@ -195,11 +198,12 @@ class Connection(asyncio.Protocol):
                 self._events.extend(events)
                 if self._packs:
                     left -= sum(len(event.data) for event in events if isinstance(event, Frame))
-        if self._lost and not self._received and not self._events:
-            self.protocol.receive_eof()
-        if self._write() and self.unsent_bytes > MAX_UNANSWERED_BYTES:
-            self.end("slow_reader")
-        self._look_at_state()
+        if asked or self._reason:
+            if self._lost and not self._received and not self._events:
+                self.protocol.receive_eof()
+            if self._write() and self.unsent_bytes > MAX_UNANSWERED_BYTES:
+                self.end("slow_reader")
+            self._look_at_state()
         if self._paused and self._waiting_bytes < MAX_RECEIVED_BYTES // 2:
             self._paused = False
             self._reader.release()
