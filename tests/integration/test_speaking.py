@@ -220,6 +220,7 @@ async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
     @bot.session
     async def speak(session: Session) -> None:
         assert session.codec.bitrate_bps == 32_000
+        await anext(session.messages())  # else it may be over before the caller listens
         await session.play(tone(500, HZ))
         await session.configure(bitrate_bps=16_000, application="voip", fec=True)
         assert (session.codec.complexity, session.codec.fec) == (3, True)
@@ -235,6 +236,7 @@ async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
+        caller.send("listening")
         await caller.hears(900, seconds=0.4)
     assert codes == ["codec", "codec"]
     with pytest.raises(ConfigError):
@@ -247,6 +249,7 @@ async def test_concurrent_plays_queue_up_whole(serve: ServeProcess) -> None:
 
     @bot.session
     async def speak(session: Session) -> None:
+        await anext(session.messages())  # else it may be over before the caller listens
         tones = [tone(hertz, HZ) for hertz in (400, 600, 800)]
         played.extend(await asyncio.gather(*(session.play(pcm) for pcm in tones)))
         await session.wait_played()
@@ -257,6 +260,7 @@ async def test_concurrent_plays_queue_up_whole(serve: ServeProcess) -> None:
         serving(bot, serve.endpoint),
         FakeCaller(serve.url, silence_source()) as caller,
     ):
+        caller.send("listening")
         for hertz in (400, 600, 800):
             await caller.hears(hertz, seconds=0.4)
         await caller.until(lambda: "done" in caller.messages, "the end")
