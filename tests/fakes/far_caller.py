@@ -8,6 +8,7 @@ before any jitter buffer; and for how long of that it or the server's worker sto
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -31,6 +32,8 @@ READY_DEADLINE_S = 90.0
 SETTLE_S = 2.0
 LOUD_DB = -40.0
 FRAME_S = 0.02
+# Losses leave frames silent here and there; so many in a row, and the bot has stood still.
+STILL_FRAMES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +65,21 @@ def judge(arrivals: list[Arrival], seconds: float) -> dict[str, float]:
     codec = CodecContext.create("libopus", "r")
     assert isinstance(codec, AudioCodecContext)
     codec.sample_rate = 48_000
-    loud = 0
     heard = []
     for arrival in arrivals:
         for frame in codec.decode(Packet(arrival.payload)):
-            samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels)).mean(axis=1)
-            samples = (samples * (32_767 if samples.dtype.kind == "f" else 1)).astype(np.int16)
-            loud += level_db(samples) > LOUD_DB
-            heard.append(samples)
+            pcm = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
+            scale = 32_767 if pcm.dtype.kind == "f" else 1
+            heard.append((pcm.mean(axis=1) * scale).astype(np.int16))
+    loud = [level_db(samples) > LOUD_DB for samples in heard]
+    runs = [(sounds, len(list(run))) for sounds, run in itertools.groupby(loud)]
+    still = sum(count for sounds, count in runs if not sounds and count >= STILL_FRAMES)
     first = arrivals[0].sequence
     numbers = {(arrival.sequence - first) & 0xFFFF for arrival in arrivals}
     return {
         "returned": (max(numbers) + 1) / due,
         "received": len(numbers) / due,
-        "loud": loud / max(1, len(arrivals)),
+        "loud": sum(loud) / max(1, len(loud) - still),
         "pitch_hz": pitch_hz(np.concatenate(heard)),
     }
 
