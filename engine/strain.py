@@ -2,7 +2,8 @@
 
 A worker that comes too late gives frames up, and drops what it has no time to hear. Once, that is
 the machine's doing; time and again it is too much work, and one more call would make it worse for
-all of them. Such a worker gets no new calls until it keeps up again.
+all of them. Such a worker gets no new calls until it keeps up again. With a handful of calls it is
+never they that it has no time for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # With sessions a worker beats every 50 ms: the last two seconds, and how much of them may be bad.
 BEATS = 40
 MOST = 8
+# Any core serves so many: with fewer the machine has other things to do.
+FEW = 10
 
 
 class Strain:
@@ -28,7 +31,7 @@ class Strain:
     def heard(self, beat: WorkerBeat) -> None:
         """A beat of the worker has come."""
         lost = beat.missed_frames + beat.unheard
-        self._bad.append(lost > self._lost)
+        self._bad.append(lost > self._lost and beat.sessions >= FEW)
         self._lost = lost
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.config import load
+from engine.strain import FEW
 from engine.supervisor import Supervisor, WorkerHandle, WorkerState
 from ipc.errors import NoWorker, Overloaded
 from ipc.messages import WorkerBeat
@@ -65,7 +66,7 @@ def setup(clock: ManualClock) -> Setup:
 
 @pytest.mark.parametrize("lost", [{"missed": 1}, {"unheard": 30}])
 def test_new_calls_go_where_they_can_be_served(setup: Setup, lost: dict[str, int]) -> None:
-    strained, other = setup.add("w1", sessions=1), setup.add("w2", sessions=50)
+    strained, other = setup.add("w1", sessions=FEW), setup.add("w2", sessions=50)
     setup.beats(strained, 1, **lost)
     assert setup.supervisor.place() is other
     setup.beats(other, 1, **lost)
@@ -84,18 +85,24 @@ def test_a_call_that_has_lost_its_worker_is_taken_in_any_case(setup: Setup) -> N
 
 
 def test_a_caller_who_has_come_to_a_strained_worker_is_refused(setup: Setup) -> None:
-    worker, _other = setup.add("w1"), setup.add("w2")
+    worker, _other = setup.add("w1", sessions=FEW), setup.add("w2")
     setup.beats(worker, 1, missed=1)
     with pytest.raises(Overloaded):
         setup.supervisor.place([worker])
 
 
 def test_a_machine_that_stands_still_now_and_then_is_no_reason(setup: Setup) -> None:
-    worker = setup.add("w1")
+    worker = setup.add("w1", sessions=FEW)
     for _ in range(10):
         setup.beats(worker, 0.05, missed=20)
         setup.beats(worker, 0.35)
         assert setup.supervisor.place() is worker
+
+
+def test_a_handful_of_calls_is_never_too_much(setup: Setup) -> None:
+    worker = setup.add("w1", sessions=FEW - 1)
+    setup.beats(worker, 2, missed=1)
+    assert setup.supervisor.place() is worker
 
 
 def test_without_workers_there_is_no_worker(setup: Setup) -> None:
