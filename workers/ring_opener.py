@@ -6,10 +6,11 @@ for a bot that has a serializer of its own, a stream of whole messages and no ri
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ipc.audio_ring import RingSpec
-from ipc.errors import StateError
+from ipc.errors import BotRejected, StateError
 from ipc.message_stream import MessageStream
 from ipc.messages import OpenRing, RingOpened
 from workers.rings import Rings
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ipc.bell import BellRopes
     from ipc.media_stream import StreamHost
     from workers.session import Session
+
+CLAIM_DEADLINE_S = 1.0
 
 
 class RingOpener:
@@ -82,8 +85,15 @@ class RingOpener:
         assert rings.bot_end is not None  # noqa: S101 - private rings have both ends
         stream, token = streams.open(rings.bot_end)
         rings.on_close = lambda: streams.end(stream)
-        rings.claimed = lambda: streams.wait_attached(stream)
+        rings.claimed = lambda: self._claimed(stream)
         return stream, token
+
+    async def _claimed(self, stream: int) -> None:
+        try:
+            async with asyncio.timeout(CLAIM_DEADLINE_S):
+                await self._streams.wait_attached(stream)
+        except TimeoutError:
+            raise BotRejected("it has not claimed the stream") from None
 
     def _open_messages(self, session: Session, wanted: OpenRing) -> RingOpened:
         streams, leg = self._streams, session.websocket
@@ -92,5 +102,5 @@ class RingOpener:
         end = MessageStream(wanted.epoch)
         stream, token = streams.open_messages(end)
         end.on_incoming = lambda: streams.pump_one(stream)
-        leg.offer_messages(end, lambda: streams.wait_attached(stream), lambda: streams.end(stream))
+        leg.offer_messages(end, lambda: self._claimed(stream), lambda: streams.end(stream))
         return RingOpened(stream=stream, token=token, endpoint=self._endpoint)

@@ -45,6 +45,7 @@ class Rings:
         self.epoch = spec.epoch
         self.rope = rope
         self.on_close: Callable[[], None] = lambda: None
+        # Returns when the bot has what it asked for; raises BotRejected when it did not take it.
         self.claimed: Callable[[], Awaitable[None]] = _nothing
         self.codec = Codec()
         self._rung_for = NEVER

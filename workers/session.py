@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLAIM_DEADLINE_S = 1.0
-
 
 class Session:
     """One conversation in this worker. `close` is idempotent."""
@@ -258,16 +256,12 @@ class Session:
         Raises BotRejected when it has not.
         """
         if self.websocket is not None and self.websocket.offers(epoch):
-            await self._attach_messages(self.websocket)
+            await self.websocket.attach_messages()
             return
         rings, old = self.offered, self.rings
         if rings is None or rings.epoch != epoch:
             raise StateError("these rings are not offered any more")
-        try:
-            async with asyncio.timeout(CLAIM_DEADLINE_S):
-                await rings.claimed()
-        except TimeoutError:
-            raise BotRejected("it has not claimed the stream") from None
+        await rings.claimed()
         await self._background.fit(rings.ring)
         if self.offered is not rings:
             raise StateError("these rings are not offered any more")
@@ -284,13 +278,6 @@ class Session:
         self._join()
         if old is not None:
             old.close()
-
-    async def _attach_messages(self, websocket: WebsocketPeer) -> None:
-        try:
-            async with asyncio.timeout(CLAIM_DEADLINE_S):
-                await websocket.attach_messages()
-        except TimeoutError:
-            raise BotRejected("it has not claimed the stream") from None
 
     def withdraw_rings(self, epoch: int) -> None:
         """The bot of `epoch` did not come."""
@@ -385,24 +372,11 @@ class Session:
 
     def _counted(self, unix_ns: int) -> list[AnyRecord]:
         """The records of the caller's connection of the moment."""
-        peer, dropped = self.peer, self.dropped_messages
         ring = self.rings.ring if self.rings is not None else None
+        flushes, dropped = self._flushes, self.dropped_messages
         if self.websocket is not None:
-            return [websocket_stats.record(self.websocket, ring, self._flushes, dropped, unix_ns)]
-        return stats.records(
-            stats.Sources(
-                sender=peer.sender if peer is not None else None,
-                receiver=peer.receiver if peer is not None else None,
-                pair=peer.pair if peer is not None else None,
-                ring=ring,
-                flushes=self._flushes,
-                dropped_messages=dropped,
-                datagrams=self._mux.received,
-                dropped=self._mux.dropped,
-                data=peer.data if peer is not None else None,
-            ),
-            unix_ns,
-        )
+            return [websocket_stats.record(self.websocket, ring, flushes, dropped, unix_ns)]
+        return stats.records(stats.sources(self.peer, self._mux, ring, flushes, dropped), unix_ns)
 
     async def close(self, reason: str) -> None:
         """End the leg politely and give the rings back."""

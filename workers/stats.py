@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ipc.audio_ring import WorkerRing
+    from workers.udp_mux import UdpMux
     from workers.webrtc import data_channel
     from workers.webrtc.ice import ChosenPair
+    from workers.webrtc.peer import Peer
     from workers.webrtc.receiver import Receiver
     from workers.webrtc.sender import Sender
 
@@ -71,6 +73,27 @@ class Sources:
     datagrams: int
     dropped: Mapping[str, int]
     data: data_channel.DataChannel | None = None
+
+
+def sources(
+    peer: Peer | None,
+    mux: UdpMux,
+    ring: WorkerRing | None,
+    flushes: Flushes,
+    dropped_messages: int,
+) -> Sources:
+    """Those of a session whose caller comes over WebRTC, or is not there yet."""
+    return Sources(
+        sender=peer.sender if peer is not None else None,
+        receiver=peer.receiver if peer is not None else None,
+        pair=peer.pair if peer is not None else None,
+        ring=ring,
+        flushes=flushes,
+        dropped_messages=dropped_messages,
+        datagrams=mux.received,
+        dropped=mux.dropped,
+        data=peer.data if peer is not None else None,
+    )
 
 
 def records(sources: Sources, unix_ns: int) -> list[AnyRecord]:

@@ -159,7 +159,7 @@ class WebsocketPeer:
         claimed: Callable[[], Awaitable[None]],
         release: Callable[[], None],
     ) -> None:
-        """Keep a stream for a bot that may claim it."""
+        """Keep a stream for a bot; `claimed` raises BotRejected when it does not claim it."""
         self._offered_release()
         self._offered, self._offered_release = (stream, claimed), release
 
@@ -168,7 +168,7 @@ class WebsocketPeer:
         return self._offered is not None and self._offered[0].epoch == epoch
 
     async def attach_messages(self) -> None:
-        """The bot says that it has claimed it."""
+        """The bot says that it has claimed it. Raises BotRejected when it has not."""
         assert self._offered is not None  # noqa: S101 - the caller looked
         stream, claimed = self._offered
         await claimed()

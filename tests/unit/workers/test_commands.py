@@ -10,8 +10,17 @@ import pytest
 
 import workers.ring_opener
 from ipc.bell import BellRopes
-from ipc.errors import SessionNotFound, UnknownMessage
-from ipc.messages import CloseSession, GetStats, Message, Offer, Ok, OpenRing
+from ipc.errors import BotRejected, SessionNotFound, UnknownMessage
+from ipc.messages import (
+    CloseSession,
+    GetStats,
+    Message,
+    Offer,
+    Ok,
+    OpenRing,
+    RingAttached,
+    RingOpened,
+)
 from tests.fakes.peer import FakePeer
 from tests.support import until
 from workers.commands import Commands
@@ -38,6 +47,19 @@ class OpenGate:
         pass
 
 
+class Streams:
+    """Streams that no bot claims."""
+
+    def open(self, _ring: object) -> tuple[int, str]:
+        return 1, "token"
+
+    async def wait_attached(self, _stream: int) -> None:
+        await asyncio.Event().wait()
+
+    def end(self, _stream: int) -> None:
+        pass
+
+
 class World:
     """Commands, and the sessions that they begin and end."""
 
@@ -54,7 +76,7 @@ class World:
             end=self.end,
             on_offer=self.offered,
             rings=RingOpener(
-                self.ropes, cast("StreamHost", None), "", mic_ms=1_000, speaker_ms=1_000
+                self.ropes, cast("StreamHost", Streams()), "", mic_ms=1_000, speaker_ms=1_000
             ),
             sockets=cast("Sockets", None),
             acceptor=None,
@@ -134,6 +156,27 @@ async def test_rings_that_cannot_be_made_let_go_of_the_bell(
         await world.commands.request(wanted)
 
     assert world.ropes._ropes == {}
+
+
+async def test_a_bot_that_claims_its_stream_too_late_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.ring_opener, "CLAIM_DEADLINE_S", 0)
+    session = world.begin(ID)
+    wanted = OpenRing(
+        session=ID,
+        epoch=1,
+        segment="",
+        media="zmq",
+        mic_hz=24_000,
+        speaker_hz=24_000,
+        mic_channels=1,
+        speaker_channels=1,
+    )
+    assert isinstance(await world.commands.request(wanted), RingOpened)
+    with pytest.raises(BotRejected):
+        await world.commands.request(RingAttached(session=ID, epoch=1))
+    assert session.rings is None
 
 
 async def test_what_no_session_is_there_for_is_refused_but_its_end(world: World) -> None:

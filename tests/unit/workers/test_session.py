@@ -70,15 +70,13 @@ async def test_what_waits_for_the_old_channel_goes_to_the_new_one(
 
 
 async def test_a_bot_that_claims_its_rings_too_late_is_refused(
-    session: Session, peers: list[FakePeer], monkeypatch: pytest.MonkeyPatch
+    session: Session, peers: list[FakePeer]
 ) -> None:
-    monkeypatch.setattr(workers.session, "CLAIM_DEADLINE_S", 0)
     await session.answer("one", restart=False)
     rings = make_rings()
-    never = asyncio.Event()
 
     async def claimed() -> None:
-        await never.wait()
+        raise BotRejected("too late")
 
     rings.claimed = claimed
     session.offer_rings(rings)
