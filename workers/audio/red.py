@@ -67,6 +67,13 @@ def parse(data: bytes) -> list[Block]:
     return blocks
 
 
+def copies(data: bytes) -> list[tuple[int, Block]]:
+    """The earlier packets in a payload, each with how many blocks it stands before the newest."""
+    blocks = parse(data)[:-1]
+    numbered = zip(range(len(blocks), 0, -1), blocks, strict=True)
+    return [(back, block) for back, block in numbered if block.payload]
+
+
 def header(blocks: list[tuple[int, int, int]], payload_type: int) -> bytes:
     """What stands before the payloads: (payload type, ticks back, bytes) each, then the newest.
 

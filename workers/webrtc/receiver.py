@@ -241,11 +241,9 @@ class Receiver:
     def _take_copies(self, sequence: int, timestamp: int, data: bytes, now_ns: int) -> None:
         """Of a RED payload, the copies of earlier packets."""
         reorder = self.reorder
-        blocks = red.parse(data)[:-1]
-        for back, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
-            # A sender may leave blocks out: a copy is of the packet so many numbers back only
-            # if it lies just as far back in time.
-            if block.payload and block.back == back * reorder.frame:
+        for back, block in red.copies(data):
+            # Senders may leave blocks out: so many numbers back is what lies as far back in time.
+            if block.back == back * reorder.frame:
                 reorder.spare(
                     (sequence - back) & 0xFFFF,
                     (timestamp - block.back) & 0xFFFFFFFF,

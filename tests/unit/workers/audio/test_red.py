@@ -69,5 +69,13 @@ def test_what_is_cut_short_is_refused(data: bytes) -> None:
     assert red.parse(data) == []
 
 
+def test_copies_are_counted_from_the_newest_and_empty_ones_are_none() -> None:
+    blocks = [Block(111, 2880, b"a"), Block(111, 960, b""), Block(111, 960, b"c")]
+    head = red.header([(b.payload_type, b.back, len(b.payload)) for b in blocks], 111)
+    data = head + b"".join(block.payload for block in blocks) + b"NEW"
+    assert red.copies(data) == [(3, blocks[0]), (1, blocks[2])]
+    assert red.copies(b"") == []
+
+
 def test_headers_without_end_are_refused() -> None:
     assert red.parse(b"\x85\x00\x00\x00" * 1_000) == []
