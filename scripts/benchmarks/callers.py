@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 from pylibsrtp import Error as SrtpError  # noqa: E402
 
 from ipc.loop import new_runner  # noqa: E402
-from scripts.benchmarks import commands, light_peer, wire  # noqa: E402
+from scripts.benchmarks import commands, light_peer, light_socket, wire  # noqa: E402
 from scripts.benchmarks.light_peer import LightPeer  # noqa: E402
 from scripts.benchmarks.priority import raise_priority  # noqa: E402
 from scripts.benchmarks.speech import Decoder  # noqa: E402
@@ -235,7 +235,7 @@ class Callers:
             "lost": [peer.lost(peer.red_level) for peer in self._impaired],
             "priority": self._priority,
             "timer": self._timer.kind,
-            "kernel_time": light_peer.HAS_KERNEL_TIME,
+            "kernel_time": light_socket.HAS_KERNEL_TIME,
         }
 
     def _decoded(self, number: int) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Callers:
             sequence = int.from_bytes(packet[2:4], "big")
             missing = 0 if newest is None else (sequence - newest - 1) & 0xFFFF
             newest = sequence if missing < 0x8000 else newest
-            seconds, nanoseconds = light_peer.TIMESPEC.unpack(when)
+            seconds, nanoseconds = light_socket.TIMESPEC.unpack(when)
             for back, payload in _payloads(packet):
                 if back > (missing if missing < 0x8000 else 0):
                     continue
