@@ -12,7 +12,7 @@ from ipc.errors import ConfigError
 from tests.fakes.audio import FRAME, loud_frames, silence_source, tone
 from tests.fakes.bot import serving
 from tests.fakes.caller import FakeCaller
-from tests.support import until
+from tests.support import standing_still, until
 
 if TYPE_CHECKING:
     from tests.fakes.serve import ServeProcess
@@ -188,27 +188,28 @@ async def test_marks_resolve_as_played_or_cut_and_a_fade_is_exact(
         )
         assert first.mark is not None
         await first.mark
-        # After this process has stood still there may be nothing that could fade.
-        await until(lambda: session.queued > HZ // 4, what="more to say")
         rtt_us = session._speaking._ring.playback().rtt_us
         flushed = await session.flush(fade_ms=10)
         marks = [play.mark for play in (first, *await rest) if play.mark is not None]
         done.append(([(await mark).played for mark in marks], flushed, rtt_us))
         await session.wait_closed()
 
-    async with (
-        serving(bot, serve.endpoint),
-        FakeCaller(serve.url, silence_source()) as caller,
-    ):
-        await until(lambda: bool(done), what="the marks")
-        await caller.hears_silence(0.3)
+    with standing_still() as still:
+        async with (
+            serving(bot, serve.endpoint),
+            FakeCaller(serve.url, silence_source()) as caller,
+        ):
+            await until(lambda: bool(done), what="the marks")
+            await caller.hears_silence(0.3)
     played, flushed, rtt_us = done[0]
     assert flushed.exact
     assert 12_000 < flushed.cursor < PLAYS * 12_000
-    assert flushed.cursor % FRAME == 480, "whole packets, and 10 ms that fade"
+    # Where this process stood still the ring may have run dry, and nothing is left that could fade.
+    fading = flushed.cursor % FRAME
+    assert fading == 480 or (fading == 0 and sum(still) > 0.5), "10 ms behind whole packets fade"
     assert played == [12_000 * (n + 1) <= flushed.cursor for n in range(PLAYS)]
     way = rtt_us // 2 * HZ // 1_000_000
-    assert max(0, flushed.cursor - 20_000 - way) <= flushed.heard < flushed.cursor
+    assert max(0, flushed.cursor - 20_000 - way) <= flushed.heard <= flushed.cursor - fading
 
 
 async def test_the_codec_is_changed_during_the_call_and_bad_values_are_refused(
