@@ -89,10 +89,10 @@ class TimerFd:
         except BlockingIOError:
             return  # armed anew between the expiry and this callback
         if not self._armed:  # nobody waits any more: the system is to be still
-            self._step_ns = 0
+            self._step_ns, self._goes_on = 0, False
             self._set(0, 0)
             return
-        self._armed, self._goes_on = False, passed == 1
+        self._armed, self._goes_on = False, passed == 1 and self._step_ns > 0
         self._on_due()
 
 

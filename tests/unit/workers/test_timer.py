@@ -88,6 +88,31 @@ async def test_arming_again_takes_the_place_of_the_first(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_moment_that_it_has_called_for_calls_again(kind: Kind) -> None:
+    calls: list[None] = []
+    timer = kind(asyncio.get_running_loop(), lambda: calls.append(None))
+    due_ns = time.monotonic_ns()
+    for times in (1, 2, 3):
+        timer.arm(due_ns)
+        await until(lambda: len(calls) == times)  # noqa: B023 - awaited here
+    timer.close()
+
+
+@linux
+async def test_one_that_is_still_calls_again_for_the_moment_of_its_last_call() -> None:
+    calls: list[None] = []
+    timer = TimerFd(asyncio.get_running_loop(), lambda: calls.append(None))
+    begin_ns = time.monotonic_ns()
+    for step in (1, 2):
+        timer.arm(begin_ns + step * NS_PER_MS)
+        await until(lambda: len(calls) == step)  # noqa: B023 - awaited here
+    await until(lambda: timer._step_ns == 0)
+    timer.arm(begin_ns + 2 * NS_PER_MS)
+    await until(lambda: len(calls) == 3)
+    timer.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_closed_timer_calls_no_more_and_closes_twice(kind: Kind) -> None:
     called: list[None] = []
     timer = kind(asyncio.get_running_loop(), lambda: called.append(None))
