@@ -190,7 +190,9 @@ class Supervisor:
             return
         before = self._accepting if self._accepting in live else None
         best = self.find()
-        if before is not None and len(before.sessions) <= len(best.sessions):
+        # Whoever comes to one that does not keep up is refused: then any that does is better.
+        strained = before is not None and before.strain.too_much and not best.strain.too_much
+        if before is not None and not strained and len(before.sessions) <= len(best.sessions):
             return
         if self.notify(best, Accepting(on=True)):
             self._accepting = best

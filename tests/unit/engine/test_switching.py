@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from engine.config import load
+from engine.strain import BEATS, FEW
 from engine.supervisor import Supervisor, WorkerHandle, WorkerState
-from ipc.messages import Accepting, Message
+from ipc.messages import Accepting, Message, WorkerBeat
 
 if TYPE_CHECKING:
     import socket
@@ -102,3 +103,24 @@ def test_without_a_port_nobody_is_told_anything(clock: ManualClock) -> None:
     setup = Setup(clock, None)
     setup.add("w1")
     assert setup.told() == []
+
+
+def test_one_that_does_not_keep_up_leaves_them_to_one_that_does(setup: Setup) -> None:
+    strained, other = setup.add("w1"), setup.add("w2")
+    other.sessions.add("s")
+    assert setup.told() == [("w1", True)]
+    lose_frames(strained)
+    assert setup.told() == [("w2", True), ("w1", False)]
+    lose_frames(other)  # then neither is better than the other, but for its load
+    assert setup.told() == [("w1", True), ("w2", False)]
+    other.sessions.clear()
+    assert setup.told() == []
+
+
+def lose_frames(worker: WorkerHandle) -> None:
+    """Its beats of two seconds tell of more calls than it can serve."""
+    for lost in range(1, BEATS + 1):
+        beat = WorkerBeat(
+            number=lost, ticks=lost, sessions=FEW, load=1, late_ms=50, missed_frames=lost
+        )
+        worker.strain.heard(beat)
