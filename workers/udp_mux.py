@@ -297,13 +297,14 @@ class UdpMux:
         What has been in the socket for long is worth less than what comes now; callers who are
         not heard for a moment go on, and those who are heard seconds late do not.
         """
-        buffer, now = self.buffer, self._clock.now_ns
+        buffer, legs, now = self.buffer, self._legs, self._clock.now_ns
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while now() < until_ns:
                 length, address = sock.recvfrom_into(buffer)
                 self.received += 1
                 if length and 127 < buffer[0] < 192:
-                    self.dropped["backlog"] += 1
+                    known = address[:2] in legs
+                    self.dropped["backlog" if known else "media_of_nobody"] += 1
                 else:
                     self._other(local, bytes(buffer[:length]), address[:2])
 

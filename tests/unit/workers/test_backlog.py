@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from workers.udp_mux import Address
 
 HERE = "127.0.0.1"
-CALLER = ("192.0.2.1", 1)
+CALLER, STRANGER = ("192.0.2.1", 1), ("192.0.2.9", 9)
+NOISE = b"\x80?"
 SLOT_NS = 4 * NS_PER_MS
 
 
@@ -40,7 +41,7 @@ class Waiting:
             raise BlockingIOError
         data = self.datagrams.popleft()
         buffer[: len(data)] = data
-        return len(data), CALLER
+        return len(data), STRANGER if data == NOISE else CALLER
 
     def close(self) -> None:
         """The mux has closed."""
@@ -141,3 +142,15 @@ async def test_what_is_not_media_is_not_dropped_for_being_late(call: Call) -> No
     await call.run(50, packets=0)
     assert call.leg.handshakes == [b"\x16%d" % number for number in range(20)]
     assert call.mux.dropped["backlog"] > 0
+
+
+async def test_what_strangers_have_sent_is_no_callers_loss(call: Call) -> None:
+    call.leg.cost_ns = 3 * NS_PER_MS
+    for _ in range(100):
+        call.waiting.datagrams += [NOISE] * 5
+        await call.run(1, packets=3)
+    call.leg.cost_ns = 0
+    await call.run(50, packets=0)
+    assert call.mux.dropped["backlog"] > 0
+    assert len(call.leg.ages) + call.mux.dropped["backlog"] == 300
+    assert call.mux.dropped["media_of_nobody"] == 500
