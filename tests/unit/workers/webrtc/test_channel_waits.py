@@ -210,3 +210,23 @@ async def test_a_goodbye_to_somebody_gone_is_not_waited_for(line: Line) -> None:
     line.data.disconnected()
     line.data.say_goodbye()
     await line.data.flush()
+
+
+async def test_a_goodbye_is_not_waited_for_once_the_caller_is_gone(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def is_acknowledged(_channel: object) -> bool:
+        nonlocal looks
+        looks += 1
+        line.data.disconnected()  # the channel still counts as open
+        line.clock.advance_ms(100)
+        return False
+
+    monkeypatch.setattr(hooks, "is_acknowledged", is_acknowledged)
+    line.data.connected()
+    line.adopt()
+    line.data.say_goodbye()
+    await line.data.flush()
+    assert looks == 1
