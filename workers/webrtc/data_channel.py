@@ -185,7 +185,7 @@ class DataChannel:
         if not self._leaving or not self._connected or channel is None:
             return
         deadline_ns = self._clock.now_ns() + int(FLUSH_S * NS_PER_S)
-        while self._connected and channel.readyState == "open":
+        while not self._gone and channel.readyState == "open":
             if self._clock.now_ns() >= deadline_ns:
                 return
             if not channel.bufferedAmount and hooks.is_acknowledged(channel):
