@@ -53,8 +53,8 @@ class LegMessages(Protocol):
         """Send one. Raises TypeError or ValueError for what cannot be sent."""
         ...
 
-    def say_goodbye(self) -> None:
-        """Tell the caller that the session ends."""
+    def say_goodbye(self, *, in_haste: bool = False) -> None:
+        """Tell the caller that the session ends; `in_haste`, because the worker does, too."""
         ...
 
 

@@ -392,6 +392,6 @@ class Session:
             leg.farewell = reason
         if leg is not None:
             if reason != "caller_left":
-                leg.data.say_goodbye()
+                leg.data.say_goodbye(in_haste=reason == "engine_gone")
             await leg.close()
         await asyncio.gather(*self._replaced, return_exceptions=True)

@@ -14,6 +14,7 @@ class FakeData:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.goodbyes = 0
+        self.in_haste = False
         self.heir_of: FakeData | None = None
         self.state = self.ping_age_ns = None
         self.dropped = self.malformed = self.pings = 0
@@ -29,8 +30,9 @@ class FakeData:
             raise TypeError("not JSON")
         self.sent.append(data)
 
-    def say_goodbye(self) -> None:
+    def say_goodbye(self, *, in_haste: bool = False) -> None:
         self.goodbyes += 1
+        self.in_haste = in_haste
 
 
 class FakePeer:

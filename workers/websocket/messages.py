@@ -65,5 +65,5 @@ class Messages:
             raise StateError("the server does not take what was sent", code="slow_reader")
         self.sent += 1
 
-    def say_goodbye(self) -> None:
+    def say_goodbye(self, *, in_haste: bool = False) -> None:
         """The close frame does."""

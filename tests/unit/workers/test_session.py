@@ -278,6 +278,15 @@ async def test_closing_tells_a_caller_who_is_still_there(
     assert (peers[0].data.goodbyes, peers[0].closed) == (goodbyes, True)
 
 
+@pytest.mark.parametrize("reason", ["engine_gone", "engine_stopped"])
+async def test_only_without_an_engine_there_is_little_time_for_goodbyes(
+    session: Session, peers: list[FakePeer], reason: str
+) -> None:
+    await session.answer("one", restart=False)
+    await session.close(reason)
+    assert peers[0].data.in_haste is (reason == "engine_gone")
+
+
 async def test_candidates_without_a_leg_are_refused(session: Session) -> None:
     with pytest.raises(StateError):
         await session.add_candidates([])

@@ -10,6 +10,7 @@ import pytest
 from aiortc import rtcsctptransport
 
 from tests.unit.workers.webrtc.test_data_channel import FakeChannel
+from workers import worker
 from workers.webrtc import data_channel, hooks
 from workers.webrtc.data_channel import MAX_QUEUED, MAX_TEXT_BYTES, DataChannel
 
@@ -184,8 +185,9 @@ async def test_a_goodbye_waits_for_its_acknowledgement(
     await waiting
 
 
+@pytest.mark.parametrize("in_haste", [False, True])
 async def test_a_goodbye_to_somebody_slow_has_a_deadline(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    line: Line, monkeypatch: pytest.MonkeyPatch, in_haste: bool
 ) -> None:
     def is_acknowledged(_channel: object) -> bool:
         line.clock.advance_ms(100)
@@ -194,10 +196,15 @@ async def test_a_goodbye_to_somebody_slow_has_a_deadline(
     monkeypatch.setattr(hooks, "is_acknowledged", is_acknowledged)
     line.data.connected()
     line.adopt()
-    line.data.say_goodbye()
+    line.data.say_goodbye(in_haste=in_haste)
     before = line.clock.now_ns()
     await line.data.flush()
-    assert line.clock.now_ns() - before == data_channel.FLUSH_S * 1e9
+    patience_s = data_channel.HASTE_S if in_haste else data_channel.FLUSH_S
+    assert line.clock.now_ns() - before == patience_s * 1e9
+
+
+def test_a_worker_that_ends_has_time_for_what_follows_a_goodbye() -> None:
+    assert 1.5 * data_channel.HASTE_S < worker.CLOSE_DEADLINE_S
 
 
 def test_a_goodbye_may_be_lost_once_on_its_way() -> None:
