@@ -41,7 +41,7 @@ DRAINED = 16
 # Reading ends this long before the next slot: whoever sends is not kept waiting.
 QUIET_NS = 100_000
 MAX_TRANSACTIONS = 4_096
-# What waits has not been read to its end for so many slots (0.1 s, in a crowd half of it): it is old.
+# Not read to its end for so many slots (0.1 s, in a crowd half of it), what waits is old.
 BACKLOG_SLOTS = 25
 # From so many on there is always this much time for it, whoever is kept waiting.
 BEHIND_SLOTS = 5
