@@ -102,6 +102,8 @@ def load_test(
         max_echo_ms=max_echo_ms,
         max_own_late_ms=max_own_late_ms,
     )
+    if mode == "talk" and min_received_percent is not None:
+        _end("load_test: --mode talk hears nothing: leave --min-received-percent out", WRONG_USE)
     try:
         target = Target.parse(url, allow_remote=allow_remote)
     except WrongUse as error:

@@ -105,6 +105,8 @@ class Seen:
     sent: int = 0
     overflow: int = 0
     live: int = 0
+    # Calls that were connected and gone before the end.
+    ended: int = 0
     got: dict[int, int] = field(default_factory=dict)
     # Share of the packets due that came, window by window: (s since the first, percent).
     timeline: list[tuple[float, float]] = field(default_factory=list)
@@ -127,8 +129,8 @@ class Seen:
 
     @property
     def failed_percent(self) -> float:
-        """Calls that were asked for and did not come about."""
-        return 100 * (1 - len(self.connected) / max(1, self.asked))
+        """Calls that were asked for and did not come about, or not last."""
+        return 100 * (1 - (len(self.connected) - self.ended) / max(1, self.asked))
 
     @property
     def received_percent(self) -> tuple[float, float]:
@@ -172,6 +174,11 @@ def judge(seen: Seen, limits: Thresholds) -> list[str]:
             found.append(f"{name}: {value:.3g} {unit}, at most {limit:g} is asked")
 
     most("failed calls", seen.failed_percent, limits.max_failed_percent, "%")
+    if seen.ended and found:
+        found.append(
+            f"{seen.ended} of {len(seen.connected)} calls were ended by the other side: "
+            "its log, and the bot's, tell why"
+        )
     ready = "first_ms" if seen.hears else "connected_ms"
     took = [getattr(call, ready) for call in seen.calls if getattr(call, ready) is not None]
     setup = float(np.percentile(took, 99)) if took else None
@@ -181,7 +188,7 @@ def judge(seen: Seen, limits: Thresholds) -> list[str]:
          own, limits.max_own_late_ms, "ms")  # fmt: skip
     if not seen.hears:
         return found
-    if seen.connected and not seen.packets:
+    if len(seen.connected) > seen.ended and not seen.packets:
         found.append("no audio came back: does the bot speak (--mode hear) or echo (--mode echo)?")
         return found
     late = seen.percent(seen.late, of=seen.packets) if seen.packets else None

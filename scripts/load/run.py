@@ -64,6 +64,7 @@ def run(plan: Plan, progress: Callable[[str, float], None]) -> Seen:
             _take_breaths(callers)
         _measure(plan, callers, seen, progress)
         seen.calls = [Call(**call) for call in callers.timings()]
+        seen.ended = max(0, len(seen.connected) - seen.live)
         callers.hang_up()
     return seen
 

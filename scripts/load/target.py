@@ -21,6 +21,8 @@ ADVICE = (
     ("HTTP 401", "the server wants credentials, which this load test does not have"),
     ("HTTP 403", "the server refuses this host name (Backbeat: --allowed-host)"),
     ("HTTP 429", "the server limits the rate of calls: take a longer --ramp"),
+    ('"no_bot"', "no such bot is there: start it, or ask for another (--bot NAME)"),
+    ('"overloaded"', "the machine has no time for more calls: fewer --calls, or more cores"),
     ("HTTP 503", "no bot has room: more bots (Backbeat: --bots N), or fewer --calls"),
     ("HTTP 5", "the server failed: its log tells why"),
     ("HTTP", "the server does not take the offer: it wants {sdp, type, pc_id, restart_pc}"),

@@ -76,4 +76,4 @@ async def test_a_server_that_is_not_there_or_has_no_bot_says_what_to_do(
     code, _, err = await load_test(serve.url, "--calls", "2")
     assert code == 1
     assert "503" in err
-    assert "--bots" in err
+    assert "--bot NAME" in err

@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 SERVE_PAGES = ("README.md", "engine/README.md")
 # Of the scripts, not of `serve`.
-OTHER_FLAGS = {"help", "all"}
+OTHER_FLAGS = {"help", "all", "calls", "mode"}
 
 
 def name_of(path: Path) -> str:

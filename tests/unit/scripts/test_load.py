@@ -99,6 +99,7 @@ def test_a_remote_server_gets_media_from_the_address_that_leads_there() -> None:
         ["http://127.0.0.1:9", "--duration", "3601"],
         ["http://127.0.0.1:9", "--mode", "shout"],
         ["http://127.0.0.1:9", "--min-received-percent", "101"],
+        ["http://127.0.0.1:9", "--mode", "talk", "--min-received-percent", "99"],
         [],
     ],
 )
@@ -125,6 +126,8 @@ def test_no_window_holds_more_packets_than_can_be_noted(
     [
         ("ConnectError: All connection attempts failed", "start the server"),
         ('HTTP 503: {"code":"bots_busy"}', "--bots N"),
+        ('HTTP 503: {"code":"no_bot","detail":"x"}', "--bot NAME"),
+        ('HTTP 503: {"code":"overloaded","detail":"x"}', "more cores"),
         ("HTTP 404: ", "root or prefix"),
         ("HTTP 500: Internal Server Error", "log"),
         ("HTTP 422: x", "pc_id"),
@@ -207,6 +210,11 @@ def test_failed_calls_are_a_failure_unless_allowed() -> None:
 
 def test_a_silent_server_is_a_failure_unless_nobody_listens() -> None:
     assert "no audio" in judge(seen(calls=[GOOD], asked=1), Thresholds())[0]
+    left = seen(calls=[GOOD, GOOD], asked=2)
+    left.ended = 2
+    failed, why = judge(left, Thresholds())
+    assert "failed calls: 100 %" in failed
+    assert "2 of 2 calls were ended by the other side" in why
     assert judge(seen(calls=[GOOD], asked=1, mode="talk"), Thresholds()) == []
 
 
