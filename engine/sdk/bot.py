@@ -76,6 +76,12 @@ class Bot:
         dtx: bool = False,
         silence: bool = True,
     ) -> None:
+        if not name:
+            raise ConfigError(f"a bot has a name that callers ask for, not {name!r}")
+        if capacity < 0:
+            raise ConfigError(f"capacity is how many calls it takes, 0 or more, not {capacity!r}")
+        if media not in ("shm", "zmq"):
+            raise ConfigError(f'media is "shm" or "zmq", not {media!r}')
         self.name = name
         RingSpec(
             key=bytes(16),

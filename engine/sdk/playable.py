@@ -55,7 +55,12 @@ def as_samples(pcm: Playable, hz: int | None, speaker: Samples) -> tuple[memoryv
     hz = speaker.hz if hz is None else hz
     if hz != speaker.hz:
         check_rate(hz)
-    data = memoryview(pcm)
+    try:
+        data = memoryview(pcm)
+    except TypeError:
+        raise ConfigError(
+            f"play takes a frame, bytes or an array of int16, not {type(pcm).__name__}"
+        ) from None
     data = data.cast("B") if data.nbytes else memoryview(b"")
     if len(data) % speaker.stride:
         raise ConfigError(f"{len(data)} bytes are no whole samples of {speaker.stride} bytes")
