@@ -27,7 +27,7 @@ cli = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Backbeat: a multiprocess media engine for voice and video bots.",
+    help="Backbeat: a multiprocess media engine for voice bots.",
 )
 
 
